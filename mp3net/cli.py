@@ -1,0 +1,66 @@
+"""What every action module does around its own work: errors as one line, exit status, and a check for TensorFlow."""
+
+import argparse
+import errno
+import importlib.util
+import os
+import sys
+
+from mp3net import __version__
+from mp3net.errors import UsageError, UserError
+
+# What the operating system's refusals mean to a person, and what to do about them.
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+    errno.EROFS: "the file system is read-only; choose a folder that can be written to",
+    errno.EACCES: "permission denied; choose a folder that you can read and write",
+    errno.EPERM: "not permitted; choose a folder that you can read and write",
+}
+
+
+def parser(module, description):
+    """An argument parser for `python -m mp3net.<module>`, with `--version`."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m mp3net.{module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--version", action="version", version=f"mp3net {__version__}")
+    return made
+
+
+def require_tensorflow():
+    """Raises `UserError` where TensorFlow is missing; quietens its start-up chatter where it is there."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            "TensorFlow is not installed. Install the build for your hardware: "
+            "pip install 'mp3net[cpu]', 'mp3net[gpu]' or 'mp3net[tpu]' (one of them only)."
+        )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def run(main):
+    """Calls `main()` and leaves the process with its exit status.
+
+    `UserError`, and what the operating system refuses, become a line on standard error and status 1 (`UsageError`: 2);
+    Ctrl-C becomes status 130. Anything else is a defect of this project, and keeps its traceback.
+    """
+    try:
+        status = main()
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2 if isinstance(error, UsageError) else 1
+    except BrokenPipeError:  # the reader of our output has left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:
+        advice = _ADVICE.get(error.errno)
+        if advice is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{advice}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status or 0)

@@ -1,0 +1,1 @@
+"""Corpora of audio files, and the batches made of them."""

@@ -1,0 +1,41 @@
+"""Installs mp3net, with its configurations inside the package, so that `--gin 95s` finds them anywhere."""
+
+import pathlib
+import re
+
+from setuptools import setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mp3net" / "__init__.py").read_text()).group(1)
+
+setup(
+    name="mp3net",
+    version=VERSION,
+    description="Minutes of music as raw audio, by a convolutional GAN on MDCT amplitudes",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=["mp3net", "mp3net.audio", "mp3net.data", "mp3net.model", "mp3net.training", "mp3net.configs"],
+    package_dir={"mp3net.configs": "configs"},
+    package_data={"mp3net.configs": ["*.gin"]},
+    install_requires=[
+        "numpy>=1.24",
+        "gin-config>=0.5",  # configurations
+        "soundfile>=0.12",  # reads and writes wav, flac, ogg, mp3
+        "soxr>=0.3.5",  # resamples, streaming
+        "tqdm>=4.60",  # progress bars
+    ],
+    extras_require={
+        # TensorFlow's builds share one import name, so exactly one of these three is installed.
+        "cpu": ["tensorflow-cpu>=2.16", "tensorboard>=2.16"],
+        "gpu": ["tensorflow[and-cuda]>=2.16", "tensorboard>=2.16"],
+        "tpu": ["tensorflow-tpu>=2.19.1", "tensorboard>=2.16"],
+        # The retired TPU Nodes, reached by name.
+        "tpu-node": ["tensorflow-tpu>=2.19.1", "tensorboard>=2.16", "cloud-tpu-client>=0.10"],
+        # tensorflow-io's last release loads under TensorFlow 2.16 alone.
+        "tfio": ["tensorflow-io==0.37.1", "tensorflow-cpu==2.16.*", "numpy<2"],
+        "corpus": ["mido>=1.3"],  # scripts/render_corpus.py reads MIDI
+        "test": ["pytest>=8", "ruff>=0.6", "scipy>=1.11", "mido>=1.3"],
+    },
+)
