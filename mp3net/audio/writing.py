@@ -30,12 +30,13 @@ class Writer:
     """Writes an audio file block by block, as a context manager: `with Writer(...) as writer: writer.write(block)`.
 
     Goes to a hidden `.partial` file beside `path`, renamed at the end; removed where the block raised.
-    `clipped` counts samples outside -1..1, `peak` is the largest absolute sample as written. Arguments as of `write`.
+    `clipped` counts samples outside -1..1, `loudest` is the largest absolute sample before clipping and rounding,
+    `frames` counts samples per channel. Arguments as of `write`.
     """
 
     def __init__(self, path, rate_hz, channels, format=None, subtype=None):
         self.path = os.fspath(path)
-        self.clipped, self.frames, self.peak = 0, 0, 0.0
+        self.clipped, self.frames, self.loudest = 0, 0, 0.0
         self._format = (format or os.path.splitext(self.path)[1].lstrip(".")).lower()
         if self._format not in _SUBTYPES:
             raise AudioFileError(path, f"cannot write '{self._format}' files; use {', '.join(_SUBTYPES)}")
@@ -60,17 +61,17 @@ class Writer:
     def write(self, block):
         """Appends `[sample, channel]` floats."""
         block = np.asarray(block)
-        if not np.isfinite(block).all():
+        loudest = max(float(block.max(initial=0)), -float(block.min(initial=0)))  # NaN where one sample is NaN
+        if not np.isfinite(loudest):
             raise AudioFileError(self.path, "not written: the waveform holds NaN or infinity")
-        if self._subtype != "FLOAT":
+        if loudest > 1 and self._subtype != "FLOAT":
             self.clipped += int(np.count_nonzero(np.abs(block) > 1))
+            block = np.clip(block, -1, 1)
         if self._subtype == "PCM_16":  # rounded here: libsndfile scales by 32767 on writing and 32768 on reading
-            block = np.clip(np.rint(block * 32768.0), -32768, 32767).astype("<i2")
-            largest = int(np.abs(block.astype(np.int32)).max(initial=0)) / 32768
-        else:
-            block = block.astype(np.float32) if self._subtype == "FLOAT" else np.clip(block, -1, 1)
-            largest = float(np.abs(block).max(initial=0))
-        self.peak = max(self.peak, largest)
+            block = np.rint(block * np.float32(32768)).clip(-32768, 32767).astype("<i2")
+        elif self._subtype == "FLOAT":
+            block = block.astype(np.float32)
+        self.loudest = max(self.loudest, loudest)
         self.frames += len(block)
         if isinstance(self._file, soundfile.SoundFile):
             self._soundfile_call(self._file.write, block)

@@ -56,19 +56,22 @@ def convert(source, target, settings):
     """
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with Writer(target, settings.rate_hz, settings.channels) as writer:
-        loudest = 0.0
         for block in _blocks(source, settings):
-            loudest = max(loudest, float(np.abs(block).max(initial=0)))
             writer.write(block)
-        if loudest > CEILING:
+        if writer.loudest > CEILING:
             writer.discard()
-    if loudest <= CEILING:
-        return Converted(writer.frames, writer.peak, 1.0)
-    gain = CEILING / loudest
+    if writer.loudest <= CEILING:
+        return Converted(writer.frames, _rounded(writer.loudest), 1.0)
+    gain = np.float32(CEILING / writer.loudest)
     with Writer(target, settings.rate_hz, settings.channels) as writer:
         for block in _blocks(source, settings):
-            writer.write(block * np.float32(gain))
-    return Converted(writer.frames, writer.peak, gain)
+            writer.write(block * gain)
+    return Converted(writer.frames, _rounded(writer.loudest), float(gain))
+
+
+def _rounded(peak):
+    """What a 16-bit file holds of a peak below 1."""
+    return round(peak * 32768) / 32768
 
 
 def _blocks(source, settings):
