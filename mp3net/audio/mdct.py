@@ -1,9 +1,9 @@
 """The modified discrete cosine transform: the paper's section 2.1, equations 1 to 6.
 
-The transform is linear, and every block of amplitudes is a weighted sum of two consecutive blocks of samples. So equation
-2 is written as what it is: a convolution over blocks, two blocks wide, whose kernel is the windowed cosine; the inverse
-is its transpose. Channels share a row with the bands, and the kernel keeps them apart by zeros: on a processor those
-products cost less than the passes over memory that a fold, a reversal and two transpositions take (`benchmarks/signal.py`).
+The transform is linear, and a block of amplitudes is a weighted sum of two consecutive blocks of samples. So equation 2
+is written as what it is: a convolution over blocks, two wide, whose kernel is the windowed cosine; the inverse is its
+transpose. Channels share a row with the bands, and the kernel keeps them apart by zeros: multiplying by those costs less
+than the passes over memory that a fold, its reversal and two transpositions take (`benchmarks/signal.py`).
 """
 
 import math
@@ -29,7 +29,7 @@ def cosine_table(bands, window):
 
 
 class MDCT:
-    """Waveforms to MDCT amplitudes and back, without loss: both ways in float32, differentiable, any number of channels.
+    """Waveforms to MDCT amplitudes and back, without loss: float32, differentiable, any number of channels.
 
     A GPU may round float32 products to TF32, and a TPU to bfloat16, unless
     `tf.config.experimental.enable_tensor_float_32_execution(False)` was called; a CPU never does.
@@ -50,7 +50,7 @@ class MDCT:
         """The amplitudes A_k(m) of a waveform.
 
         Args:
-            waveform: [batch, sample, channel], within -1..1; a whole number of blocks, at least two, no padding is added.
+            waveform: [batch, sample, channel], within -1..1; a whole number of blocks, at least two. None is added.
 
         Returns:
             float32 [batch, block, band, channel] within -0.55..0.55; (M + 1) x N samples give M blocks.
@@ -86,7 +86,8 @@ class MDCT:
             raise ValueError(f"an MDCT of {self.bands} bands takes amplitudes of as many, not {amplitudes.shape[2]}")
         rows = self._rows(amplitudes, channels, blocks=amplitudes.shape[1])
         batch, blocks = _size(rows, 0), _size(rows, 1)
-        # With equations 4 and 5, equation 2 is sqrt(1 / 4N) times an orthogonal matrix: its inverse is 4N times its transpose.
+        # With equations 4 and 5, the rows of equation 2 are orthogonal, and at this scale 1 / sqrt(4N) long: 4N times
+        # the transpose is the inverse.
         waveform = tf.nn.conv1d_transpose(
             rows,
             4 * self.bands * self._kernel(channels),
