@@ -54,6 +54,8 @@ def stream(path, rate_hz, channels, upmix=False):
     with _open(path) as sound:
         check_channels(path, sound.channels, channels, upmix)
         count = resample.output_frames(sound.frames, sound.samplerate, rate_hz)
+        if count == 0:
+            raise AudioFileError(path, f"too short: less than a sample at {rate_hz} Hz")
         held, held_start = np.zeros((0, channels), np.float32), 0
         for piece in resample.pieces(0, count, sound.samplerate, rate_hz):
             held = held[piece.source_start - held_start :]

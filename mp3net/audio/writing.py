@@ -1,6 +1,7 @@
 """Writing audio files so that no half a file is ever left, and clipping is counted rather than wrapped."""
 
-import errno
+import contextlib
+import io
 import os
 
 import numpy as np
@@ -48,14 +49,14 @@ class Writer:
         self._partial = partial_name(self.path)
 
     def __enter__(self):
+        self._file = open(self._partial, "wb")
         if (self._format, self._subtype) == ("wav", "PCM_16"):
-            self._file = open(self._partial, "wb")
+            self._sound = None
             self._file.write(riff.pcm16_header(self._rate_hz, self._channels, 0))
-        else:
-            open(self._partial, "wb").close()  # soundfile's own error would not say what the system refused
-            self._file = soundfile.SoundFile(
-                self._partial, "w", self._rate_hz, self._channels, self._subtype, format=self._format.upper()
-            )
+        else:  # encoded in memory, since libsndfile does not say why a write to the disk failed, or that it did
+            self._encoded = io.BytesIO()
+            arguments = self._rate_hz, self._channels, self._subtype
+            self._sound = soundfile.SoundFile(self._encoded, "w", *arguments, format=self._format.upper())
         return self
 
     def write(self, block):
@@ -73,8 +74,8 @@ class Writer:
             block = block.astype(np.float32)
         self.loudest = max(self.loudest, loudest)
         self.frames += len(block)
-        if isinstance(self._file, soundfile.SoundFile):
-            self._soundfile_call(self._file.write, block)
+        if self._sound:
+            self._sound.write(block)
         elif self.frames * self._channels * 2 > riff.MAX_DATA_BYTES:
             raise AudioFileError(self.path, "too long: a WAV file holds 4 GiB")
         else:
@@ -86,29 +87,27 @@ class Writer:
 
     def __exit__(self, kind, error, trace):
         try:
-            if kind is None and not isinstance(self._file, soundfile.SoundFile):
-                self._file.seek(0)
-                self._file.write(riff.pcm16_header(self._rate_hz, self._channels, self.frames))
-            self._soundfile_call(self._file.close)
             if kind is None and self._kept:
+                self._finish()
                 os.replace(self._partial, self.path)
         except OSError as refused:
-            if kind is None:
-                raise OSError(refused.errno, refused.strerror, self.path) from refused
+            raise OSError(refused.errno, refused.strerror, self.path) from refused
         finally:
-            if os.path.exists(self._partial):
+            with contextlib.suppress(OSError):  # bytes that the disk refused once are refused again
+                self._file.close()
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._partial)
         if isinstance(error, OSError) and error.filename is None and error.errno:  # a failed write names no file
             raise OSError(error.errno, error.strerror, self.path) from error
 
-    def _soundfile_call(self, call, *arguments):
-        try:
-            call(*arguments)
-        except (soundfile.LibsndfileError, AssertionError) as error:  # a short write fails soundfile's own assertion
-            reason = str(error) or "No space left on device"
-            if os.strerror(errno.ENOSPC) in reason:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path) from error
-            raise AudioFileError(self.path, f"could not be written ({reason})") from error
+    def _finish(self):
+        if self._sound:
+            self._sound.close()
+            self._file.write(self._encoded.getbuffer())
+        else:
+            self._file.seek(0)
+            self._file.write(riff.pcm16_header(self._rate_hz, self._channels, self.frames))
+        self._file.close()
 
 
 def partial_name(path):
