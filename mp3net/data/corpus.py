@@ -259,9 +259,12 @@ def _nothing_left(folder, csv_name, left_out, years, splits):
         return f"{_join(folder, csv_name)}: lists no recording{limits}. Choose others, or none to take all."
     if not left_out:
         return f"{folder}: holds no {', '.join(AUDIO_ENDINGS)} file, here or below. Give the folder of the recordings."
-    lines = [f"  {name}: {reason}" for name, reason in left_out[:_EXAMPLES]]
-    if len(left_out) > _EXAMPLES:
-        lines.append(f"  and {len(left_out) - _EXAMPLES} more")
-    return "\n".join(
-        [f"{folder}: none of its {len(left_out)} recordings can be used; mend these or add others:", *lines]
-    )
+    first = f"{folder}: none of its {len(left_out)} recordings can be used; mend these or add others:"
+    return "\n".join([first, *reasons(left_out, _EXAMPLES)])
+
+
+def reasons(left_out, shown=None):
+    """A line for each `(name, reason)`; for at most `shown` of them, and one that counts the others."""
+    lines = [f"  {name}: {reason}" for name, reason in left_out[:shown]]
+    more = len(left_out) - len(lines)
+    return [*lines, f"  and {more} more"] if more else lines
