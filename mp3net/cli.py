@@ -5,6 +5,7 @@ import errno
 import importlib.util
 import os
 import sys
+import tempfile
 
 from mp3net import __version__
 from mp3net.errors import UsageError, UserError
@@ -28,14 +29,30 @@ def parser(module, description):
     return made
 
 
+def add_configuration(parser):
+    """Adds the flags that choose a configuration: `--gin` and `--gin_param`, both repeatable."""
+    parser.add_argument("--gin", action="append", default=[], metavar="FILE", help="a gin file, or 95s, 5s, lab, demo")
+    parser.add_argument(
+        "--gin_param", action="append", default=[], metavar="'NAME = VALUE'", help="one gin parameter over the file's"
+    )
+
+
 def require_tensorflow():
-    """Raises `UserError` where TensorFlow is missing; quietens its start-up chatter where it is there."""
+    """Imports TensorFlow without its start-up chatter; raises `UserError` where it is missing."""
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(
             "TensorFlow is not installed. Install the build for your hardware: "
             "pip install 'mp3net[cpu]', 'mp3net[gpu]' or 'mp3net[tpu]' (one of them only)."
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with tempfile.TemporaryFile() as chatter:
+        screen = os.dup(2)
+        os.dup2(chatter.fileno(), 2)  # its C++ side logs before it can be told not to
+        try:
+            import tensorflow  # noqa: F401
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)
 
 
 def run(main):

@@ -1,0 +1,151 @@
+"""From a corpus to batches of encoded audio: a `tf.data` pipeline that is a function of (seed, step).
+
+In order: position -> crop -> read (a seek, where the corpus is prepared; resampled on the fly, where not) -> level ->
+encode -> batch -> the steps of a round -> prefetch.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from mp3net.audio import files
+from mp3net.data.corpus import open_corpus
+from mp3net.data.crops import CropPlan
+from mp3net.errors import UserError
+
+READERS = ("soxr", "tensorflow-io")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which recordings are read, and how: `data` in the configurations.
+
+    `years` and `splits` keep some of a corpus that has metadata. `slicing` is "fixed" or "random" (see `CropPlan`).
+    `peak` is what each recording's largest sample is scaled to, all channels by one factor; None leaves levels alone.
+    `upmix` doubles mono where stereo is asked. `reader` is "soxr", or "tensorflow-io" for its backend in the graph
+    (extra `[tfio]`). `threads` reads and encodes in parallel; None lets `tf.data` choose.
+    """
+
+    years: tuple | None = None
+    splits: tuple | None = None
+    slicing: str = "fixed"
+    peak: float | None = 0.999
+    upmix: bool = False
+    reader: str = "soxr"
+    threads: int | None = None
+
+    def __post_init__(self):
+        if self.reader not in READERS:
+            raise UserError(f"data.reader is {self.reader!r}; it is one of {', '.join(READERS)}.")
+        if self.peak is not None and not 0 < self.peak <= 1:
+            raise UserError(
+                f"data.peak is {self.peak!r}; it is above 0 and at most 1, or None to keep the recordings' levels."
+            )
+
+
+class Pipeline:
+    """Batches of a corpus for the stages of a system.
+
+    Args:
+      folder: a prepared corpus, or any folder of recordings.
+      settings: `DataSettings`.
+      rate_hz, channels: of the audio that the system takes.
+      encode: `[batch, sample, channel]` to the tensor that the networks see.
+      overlap: samples that a crop takes beyond those that the next slice begins after.
+      seed: of the shuffle.
+    """
+
+    def __init__(self, folder, settings, rate_hz, channels, encode, overlap, seed):
+        self.settings, self.rate_hz, self.channels = settings, rate_hz, channels
+        self.encode, self.overlap, self.seed = encode, overlap, seed
+        self.corpus = open_corpus(folder, settings.years, settings.splits, channels, settings.upmix)
+        self.recordings = self.corpus.recordings
+        self._error = None
+        self._load = self._load_by_tensorflow_io if settings.reader == "tensorflow-io" else self._load_by_soxr
+        if settings.reader == "tensorflow-io":
+            from mp3net.data import tfio_reader
+
+            tfio_reader.check(self.recordings)
+
+    @property
+    def resamples(self):
+        """How many recordings are not at the model's rate, and so are resampled crop by crop."""
+        return sum(recording.rate_hz != self.rate_hz for recording in self.recordings)
+
+    @property
+    def seconds(self):
+        """Duration of all recordings."""
+        return sum(recording.frames / recording.rate_hz for recording in self.recordings)
+
+    def plan(self, crop_samples):
+        """The `CropPlan` of a stage."""
+        lengths = tuple(recording.frames * self.rate_hz // recording.rate_hz for recording in self.recordings)
+        names = tuple(recording.audio_filename for recording in self.recordings)
+        return CropPlan(names, lengths, crop_samples, self.overlap, self.settings.slicing, self.seed)
+
+    def batches(self, stage, first_step, steps_per_round):
+        """Iterates over (encoded `[steps_per_round, batch, ...]`, examples int64 `[steps_per_round, batch]`) from
+        `first_step` on.
+        """
+        iterator = iter(self.dataset(stage, first_step, steps_per_round))
+        while True:
+            try:
+                yield next(iterator)
+            except tf.errors.OpError:
+                if (
+                    self._error is not None
+                ):  # raised below, in a thread of tf.data, which passes on no more than its text
+                    raise self._error from None
+                raise
+
+    def dataset(self, stage, first_step, steps_per_round):
+        """The `tf.data.Dataset` that `batches` iterates over."""
+        plan = self.plan(stage.crop_samples)
+        calls = self.settings.threads or tf.data.AUTOTUNE
+        examples = tf.data.Dataset.range(first_step * stage.batch_size, tf.int64.max)
+
+        def load(example):
+            waveform = self._load(plan, example)
+            return self.encode(tf.ensure_shape(waveform, [plan.crop_samples, self.channels])[None])[0], example
+
+        examples = examples.map(load, num_parallel_calls=calls, deterministic=True)
+        steps = examples.batch(stage.batch_size, drop_remainder=True)
+        return steps.batch(steps_per_round, drop_remainder=True).prefetch(2)
+
+    def _load_by_soxr(self, plan, example):
+        read = functools.partial(self._read, plan)
+        return tf.numpy_function(read, [example], tf.float32, stateful=False)
+
+    def _load_by_tensorflow_io(self, plan, example):
+        from mp3net.data import tfio_reader
+
+        index, start = tf.numpy_function(
+            lambda position: plan.crop(position), [example], [tf.int64, tf.int64], stateful=False
+        )
+        gains = tf.constant([self._gain(recording) for recording in self.recordings], tf.float32)
+        waveform = tfio_reader.read_crop(self.recordings, index, start, plan.crop_samples, self.rate_hz, self.channels)
+        return waveform * gains[index]
+
+    def _read(self, plan, example):
+        try:
+            index, start = plan.crop(example)
+            recording = self.recordings[index]
+            crop = files.read_crop(
+                recording.path, start, plan.crop_samples, self.rate_hz, self.channels, self.settings.upmix
+            )
+            return crop if self.settings.peak is None else crop * self._gain(recording)
+        except UserError as error:
+            self._error = error
+            raise
+
+    @functools.cache  # noqa: B019 (a pipeline lives as long as its run)
+    def _gain(self, recording):
+        """The factor that brings a recording to `settings.peak`;
+
+        Read through once, where its corpus does not say its peak.
+        """
+        if self.settings.peak is None:
+            return 1.0
+        peak = files.peak(recording.path) if recording.peak is None else recording.peak
+        return self.settings.peak / peak if peak > 0 else 1.0

@@ -1,0 +1,98 @@
+"""python -m mp3net.describe: what a configuration builds, block by block (figures 3 and 4 as a table)."""
+
+import json
+
+from mp3net import cli
+
+
+def main(arguments=None):
+    """Reads flags and configuration, builds both networks without running them, and prints what they are."""
+    parser = cli.parser("describe", __doc__)
+    cli.add_configuration(parser)
+    parser.add_argument("--json", metavar="FILE", help="write the same as JSON")
+    options = parser.parse_args(arguments)
+    cli.require_tensorflow()
+
+    from mp3net import configuration
+
+    training, _ = configuration.load(options.gin, options.gin_param)
+    found = description(training.system)
+    for network in ("generator", "discriminator"):
+        print(f"\n{network}")
+        print_table(found["layers"][network])
+    print()
+    print_summary(found)
+    print_training_cost(found, training.system)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(found, file, indent=2)
+    return 0
+
+
+def description(system):
+    """What an MP3net is: plain JSON.
+
+    `generator_gflop` is one forward pass of one example, a multiply-add counting as 2.
+    """
+    from mp3net.model.cost import layer_records, training_cost
+
+    layers = layer_records(system.sizes)
+    flop = {network: 2 * sum(record.multiply_adds for record in records) for network, records in layers.items()}
+    parameters = {network: sum(record.parameters for record in records) for network, records in layers.items()}
+    sizes = system.sizes
+    return {
+        "generator_parameters": parameters["generator"],
+        "discriminator_parameters": parameters["discriminator"],
+        "output_shape": list(sizes.output_shape),
+        "seconds": sizes.seconds,
+        "rate_hz": sizes.rate_hz,
+        "generator_gflop": flop["generator"] / 1e9,
+        "discriminator_gflop": flop["discriminator"] / 1e9,
+        "batch_size": system.batch_size,
+        "training_step": training_cost(layers, system.batch_size),
+        "layers": {
+            network: [
+                {
+                    "layer": record.title, "kind": record.kind, "input_shape": list(record.input_shape),
+                    "output_shape": list(record.output_shape), "parameters": record.parameters,
+                    "gflop": 2 * record.multiply_adds / 1e9,
+                }
+                for record in records
+            ]
+            for network, records in layers.items()
+        },
+    }  # fmt: skip
+
+
+def print_table(layers):
+    """A line for each layer: where it is, what it does, its output (block x band x feature), parameters, GFLOP."""
+    print(f"{'layer':<24}{'kind':<32}{'output':>20}{'parameters':>14}{'GFLOP':>12}")
+    for layer in layers:
+        shape = " x ".join(str(size) for size in layer["output_shape"])
+        print(f"{layer['layer']:<24}{layer['kind']:<32}{shape:>20}{layer['parameters']:>14,}{layer['gflop']:>12.4f}")
+
+
+def print_summary(found):
+    """Sizes of the output and of both networks."""
+    blocks, bands, channels = found["output_shape"]
+    shape = f"{blocks} blocks x {bands} bands x {channels} channels"
+    print(f"output: {shape}, {found['seconds']:.2f} s at {found['rate_hz']} Hz")
+    for network in ("generator", "discriminator"):
+        print(f"{network}: {found[network + '_parameters']:,} parameters, {found[network + '_gflop']:.3g} GFLOP a pass")
+
+
+def print_training_cost(found, system):
+    """FLOP and memory of a training step, and what they count."""
+    cost = found["training_step"]
+    print(
+        f"training, batch {found['batch_size']}: {cost['d_step_tflop']:.3g} TFLOP per D update, "
+        f"{cost['g_step_tflop']:.3g} per G update (one for each {system.steps_per_round} of D)"
+    )
+    print(
+        f"memory: {cost['state_gib']:.2f} GiB of weights, gradients and optimizer state; about "
+        f"{cost['activations_gib']:.2f} GiB of activations at the peak of a D update, in float32"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,151 @@
+"""The layers of both networks: convolutions, dense layers, the octave split and the minibatch standard deviation.
+
+Activations are `[batch, block, band, feature]`. Layers are plain `tf.Module`s that make their variables at once, so
+that a network is complete, countable and restorable before it has seen any data.
+"""
+
+import contextlib
+import contextvars
+import math
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What one layer did in one pass: shapes without the batch axis, parameters, and multiply-adds for one example."""
+
+    title: str
+    kind: str
+    input_shape: tuple
+    output_shape: tuple
+    parameters: int
+    multiply_adds: int
+
+
+_records = contextvars.ContextVar("layer_records", default=None)
+
+
+@contextlib.contextmanager
+def recording():
+    """Collects a `LayerRecord` for each layer called inside the context, in order: the table that `describe` prints."""
+    token = _records.set([])
+    try:
+        yield _records.get()
+    finally:
+        _records.reset(token)
+
+
+class Initializer:
+    """Draws initial weights: Glorot uniform, the n-th draw a function of (seed, n) alone."""
+
+    def __init__(self, seed):
+        self._seed, self._draws = seed, 0
+
+    def glorot_uniform(self, shape, fan_in, fan_out):
+        """float32 of `shape`, uniform within sqrt(6 / (fan_in + fan_out)) of zero (Glorot and Bengio, 2010)."""
+        limit = math.sqrt(6.0 / (fan_in + fan_out))
+        self._draws += 1
+        return tf.random.stateless_uniform(shape, [self._seed, self._draws], -limit, limit)
+
+
+def leaky_relu(x, slope):
+    """LeakyReLU whose gradient keeps the output alone, so that the layer before it keeps nothing. `slope` > 0."""
+
+    @tf.custom_gradient
+    def rectified(x):
+        y = tf.nn.leaky_relu(x, slope)
+        # The output has the sign of the input, so the gradient needs only what the next layer keeps anyway. What it
+        # tells apart by that sign is piecewise constant: without the stop, zeros would be carried back through the
+        # network in second derivatives.
+        sign = tf.stop_gradient(y)
+        return y, lambda upstream: tf.raw_ops.LeakyReluGrad(gradients=upstream, features=sign, alpha=slope)
+
+    return rectified(x)
+
+
+class Layer(tf.Module):
+    """A linear map with a bias, then LeakyReLU where `slope` is not None. Subclasses make `kernel` and `bias`."""
+
+    def __init__(self, title, slope):
+        super().__init__()
+        self.title, self.slope = title, slope
+
+    def _finish(self, x, y, kind, multiply_adds):
+        y = tf.nn.bias_add(y, tf.cast(self.bias, y.dtype))
+        if self.slope is not None:
+            y = leaky_relu(y, self.slope)
+        records = _records.get()
+        if records is not None:
+            parameters = int(self.kernel.shape.num_elements() + self.bias.shape.num_elements())
+            shapes = (tuple(x.shape[1:]), tuple(y.shape[1:]))
+            records.append(LayerRecord(self.title, kind, *shapes, parameters, int(multiply_adds)))
+        return y
+
+
+class Convolution(Layer):
+    """A convolution over (block, band), padded as TensorFlow's SAME (stride 2: none before, one after).
+
+    `transposed` makes it the transpose of the convolution of those strides: blocks and bands are multiplied by them.
+    """
+
+    def __init__(self, title, inputs, outputs, initializer, kernel=3, strides=(1, 1), transposed=False, slope=None):
+        super().__init__(title, slope)
+        self.strides, self.transposed = tuple(strides), transposed
+        shape = [kernel, kernel, outputs, inputs] if transposed else [kernel, kernel, inputs, outputs]
+        taps = kernel * kernel
+        self.kernel = tf.Variable(initializer.glorot_uniform(shape, taps * inputs, taps * outputs), name="kernel")
+        self.bias = tf.Variable(tf.zeros([outputs]), name="bias")
+
+    def __call__(self, x):
+        kernel = tf.cast(self.kernel, x.dtype)
+        if self.transposed:
+            batch, (_, blocks, bands, _) = tf.shape(x)[0], x.shape
+            shape = [batch, blocks * self.strides[0], bands * self.strides[1], kernel.shape[2]]
+            y = tf.nn.conv2d_transpose(x, kernel, shape, self.strides, "SAME")
+            places = x.shape[1] * x.shape[2]
+        else:
+            y = tf.nn.conv2d(x, kernel, self.strides, "SAME")
+            places = y.shape[1] * y.shape[2]
+        size = f"{kernel.shape[0]}x{kernel.shape[1]}"
+        kind = f"{'transposed ' if self.transposed else ''}{size}, stride {self.strides}"
+        return self._finish(x, y, kind, places * kernel.shape.num_elements())
+
+
+class Dense(Layer):
+    """`[batch, inputs]` to `[batch, outputs]`."""
+
+    def __init__(self, title, inputs, outputs, initializer, slope=None):
+        super().__init__(title, slope)
+        self.kernel = tf.Variable(initializer.glorot_uniform([inputs, outputs], inputs, outputs), name="kernel")
+        self.bias = tf.Variable(tf.zeros([outputs]), name="bias")
+
+    def __call__(self, x):
+        kernel = tf.cast(self.kernel, x.dtype)
+        return self._finish(x, tf.linalg.matmul(x, kernel), "dense", kernel.shape.num_elements())
+
+
+def minibatch_stddev(x, cross_replica_mean, groups=1, epsilon=1e-8):
+    """Appends one feature that says how much the examples of a batch differ (section 3.2; Karras et al., 2018, section
+    3).
+
+    The standard deviation over the *global* batch of every element, `epsilon` inside its root; the mean of them all,
+    tiled over the map.
+
+    Args:
+      x: `[groups x batch, block, band, feature]`; each group is a batch of its own (reals and generated in one pass,
+        say).
+      cross_replica_mean: the mean of a tensor over the replicas that share the global batch.
+      groups: how many batches stand one after another in `x`.
+
+    Returns: `[groups x batch, block, band, feature + 1]`.
+    """
+    _, blocks, bands, features = x.shape
+    grouped = tf.reshape(tf.cast(x, tf.float32), [groups, -1, blocks, bands, features])
+    mean = cross_replica_mean(tf.reduce_mean(grouped, axis=1, keepdims=True))
+    variance = cross_replica_mean(tf.reduce_mean(tf.square(grouped - mean), axis=1))
+    deviation = tf.reduce_mean(tf.sqrt(variance + epsilon), axis=[1, 2, 3])
+    each = tf.repeat(deviation, tf.shape(x)[0] // groups)
+    feature = tf.broadcast_to(each[:, None, None, None], [tf.shape(x)[0], blocks, bands, 1])
+    return tf.concat([x, tf.cast(feature, x.dtype)], axis=-1)

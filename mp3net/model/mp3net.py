@@ -1,0 +1,272 @@
+"""MP3net: the networks, the signal on either side of them, and how one round trains them (figure 4, sections 3.2 and
+4.2).
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from mp3net.audio.mdct import MDCT
+from mp3net.errors import UserError
+from mp3net.model import losses, randomness
+from mp3net.model.architecture import Architecture
+from mp3net.model.discriminator import Discriminator
+from mp3net.model.generator import Generator
+from mp3net.model.layers import Initializer, Layer
+from mp3net.model.optimizer import Adam
+from mp3net.model.perception import Perception, PerceptionLayer
+from mp3net.model.phases import cut
+from mp3net.model.randomness import Purpose
+from mp3net.stage import Stage
+
+
+class Amplitudes:
+    """The representation of MP3net: MDCT amplitudes of every channel (section 2.1)."""
+
+    def __init__(self, bands):
+        self._mdct = MDCT(bands)
+        self.overlap = bands  # a crop of M blocks takes M + 1 of samples
+
+    def encode(self, waveform):
+        """`[batch, (M+1) N, channel]` samples to amplitudes `[batch, M, N, channel]`."""
+        return self._mdct.forward(waveform)
+
+    def decode(self, amplitudes):
+        """Amplitudes `[batch, M, N, channel]` to the `[batch, (M-1) N, channel]` samples that are free of aliasing."""
+        bands = amplitudes.shape[2]
+        return self._mdct.inverse(amplitudes)[:, bands:-bands]
+
+
+class MP3net(tf.Module):
+    """The `System` (training/system.py) of the paper.
+
+    Args:
+      architecture: the sizes of both networks.
+      perception: the psychoacoustic layer before D.
+      batch_size: real examples of one D iteration, over all replicas.
+      critic_steps: D updates for each G update.
+      penalty_weight, drift_weight: lambda and epsilon_drift of the loss; the paper gives neither, these are the
+        released code's.
+      penalty_epsilon: added inside the root of the gradient's norm.
+      learning_rate, beta_1, beta_2, adam_epsilon: of both Adams.
+      average_decay: keeps a moving average of G's weights with this decay per G update, and samples from it; None for
+        none.
+      phases: the parts of the run in which something differs.
+    """
+
+    def __init__(
+        self, architecture=None, perception=None, batch_size=8, critic_steps=2, penalty_weight=3.0, drift_weight=0.1,
+        penalty_epsilon=1e-12, learning_rate=1e-4, beta_1=0.5, beta_2=0.9, adam_epsilon=1e-7, average_decay=None,
+        phases=(),
+    ):  # fmt: skip
+        super().__init__()
+        for name, value in {"batch_size": batch_size, "critic_steps": critic_steps}.items():
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"MP3net.{name} is {value!r}; it must be a whole number of at least 1.")
+        if average_decay is not None and not 0 < average_decay < 1:
+            raise UserError(
+                f"MP3net.average_decay is {average_decay!r}; it is between 0 and 1, or None for no average."
+            )
+        self.sizes = architecture or Architecture()
+        self.perception = PerceptionLayer(perception or Perception(), self.sizes.rate_hz, self.sizes.bands)
+        self.batch_size, self.steps_per_round, self.phases = batch_size, critic_steps, tuple(phases)
+        self.penalty_weight, self.drift_weight, self.penalty_epsilon = penalty_weight, drift_weight, penalty_epsilon
+        self.learning_rate, self.beta_1 = learning_rate, beta_1
+        self._adam = {"beta_2": beta_2, "epsilon": adam_epsilon}
+        self.average_decay = average_decay
+        self.rate_hz, self.channels = self.sizes.rate_hz, self.sizes.channels
+        self.representation = Amplitudes(self.sizes.bands)
+        self.generator = self.discriminator = self.average = None
+
+    def stages(self, steps):
+        """The run of `steps` D iterations, cut where a phase begins."""
+        parts = cut(self.phases, steps, self.steps_per_round, self.sizes.model_blocks)
+        return [Stage(phase.name, length, self.batch_size, self.sizes.crop_samples, phase) for phase, length in parts]
+
+    def build_generator(self):
+        """Makes the weights that sampling needs, and no others."""
+        initializer = Initializer(0)
+        self.generator = Generator(self.sizes, initializer)
+        if self.average_decay is not None:
+            self.average = self.generator
+        return self
+
+    def build(self, cross_replica_mean=tf.identity, seed=0):
+        """Makes both networks and their optimizers; `seed` fixes the initial weights and every draw of the run."""
+        initializer = Initializer(seed)
+        self.seed, self.cross_replica_mean = seed, cross_replica_mean
+        self.generator = Generator(self.sizes, initializer)
+        self.discriminator = Discriminator(self.sizes, initializer, cross_replica_mean)
+        self.generator_adam = Adam(self.generator.trainable_variables, **self._adam)
+        self.discriminator_adam = Adam(self.discriminator.trainable_variables, **self._adam)
+        self.titles = {
+            variable.ref(): f"{network} {layer.title} {kind}"
+            for network, module in (("G", self.generator), ("D", self.discriminator))
+            for layer in module.submodules
+            if isinstance(layer, Layer)
+            for kind, variable in (("kernel", layer.kernel), ("bias", layer.bias))
+        }
+        if self.average_decay is not None:
+            self.average = Generator(self.sizes, Initializer(seed))
+        return self
+
+    def train_step(self, stage, batches, examples):
+        """`critic_steps` D updates, each with a real batch of its own, then one G update.
+
+        Args:
+          stage: one of `stages`.
+          batches: real amplitudes `[critic_steps, batch, block, band, channel]`.
+          examples: int64 `[critic_steps, batch]`, the place of each in the endless sequence of training examples.
+
+        Returns: float32 scalars by name (those of D averaged over its updates), and by name whether each tensor was
+        finite.
+        """
+        phase = stage.settings
+        metrics, finite = [], {}
+        for update in range(self.steps_per_round):
+            scalars, checks = self.update_discriminator(phase, batches[update], examples[update])
+            metrics.append(scalars)
+            finite.update({f"{name} (D update {update + 1})": value for name, value in checks.items()})
+        means = {name: tf.add_n([scalars[name] for scalars in metrics]) / len(metrics) for name in metrics[0]}
+        scalars, checks = self.update_generator(phase, examples[-1])
+        finite.update({f"{name} (G update)": value for name, value in checks.items()})
+        return {**means, **scalars}, finite
+
+    def update_discriminator(self, phase, real, examples):
+        """One D iteration: fresh latents, fresh noise on real and generated, and the loss of section 3.2."""
+
+        def pairs(purpose):
+            return randomness.seeds(self.seed, purpose, examples)
+
+        fake = self.generator(randomness.latents(pairs(Purpose.D_LATENT), self.sizes.latent_size))
+        noise_seeds = tf.concat([pairs(Purpose.REAL_NOISE), pairs(Purpose.D_FAKE_NOISE)], axis=0)
+        both = tf.stop_gradient(self.perception(tf.concat([real, fake], axis=0), noise_seeds))
+        seen_real, seen_fake = tf.split(both, 2)
+        mix = randomness.uniforms(pairs(Purpose.MIX))
+        with tf.GradientTape() as tape:
+            real_scores, fake_scores = tf.split(self.discriminator(both, groups=2), 2)
+            norms = losses.gradient_norms(self.discriminator, seen_real, seen_fake, mix, self.penalty_epsilon)
+            wasserstein = losses.wasserstein_estimate(real_scores, fake_scores)
+            penalty, drift = losses.gradient_penalty(norms), losses.drift(real_scores)
+            loss = -wasserstein + self.penalty_weight * penalty + self.drift_weight * drift
+        variables = self._trained(self.discriminator, phase)
+        gradients = tape.gradient(loss, variables)
+        checks = _finite({"real amplitudes": real, "generated amplitudes": fake, "amplitudes that D sees": both})
+        checks |= _finite({"scores of real": real_scores, "scores of generated": fake_scores, "gradient norms": norms})
+        checks |= self._apply(self.discriminator_adam, gradients, variables, phase)
+        scalars = {
+            "d_loss": loss,
+            "wasserstein": wasserstein,
+            "gradient_penalty": penalty,
+            "gradient_norm": tf.reduce_mean(norms),
+            "drift": drift,
+            "score_real": tf.reduce_mean(real_scores),
+            "score_fake": tf.reduce_mean(fake_scores),
+        }
+        return {name: self.cross_replica_mean(value) for name, value in scalars.items()}, checks
+
+    def update_generator(self, phase, examples):
+        """One G update against D as it now is; the gradient flows through the noise's threshold too."""
+        latents = randomness.latents(randomness.seeds(self.seed, Purpose.G_LATENT, examples), self.sizes.latent_size)
+        noise_seeds = randomness.seeds(self.seed, Purpose.G_FAKE_NOISE, examples)
+        variables = self._trained(self.generator, phase)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            fake = self.generator(latents)
+            scores = self.discriminator(self.perception(fake, noise_seeds))
+            loss = losses.generator_loss(scores)
+        gradients = tape.gradient(loss, variables)
+        checks = _finite({"generated amplitudes": fake, "scores of generated": scores})
+        checks |= self._apply(self.generator_adam, gradients, variables, phase)
+        if self.average is not None:
+            self._update_average()
+        return {"g_loss": self.cross_replica_mean(loss)}, checks
+
+    def _trained(self, network, phase):
+        if phase.trainable_blocks is None:
+            return network.trainable_variables
+        return network.shallow_variables(phase.trainable_blocks)
+
+    def _apply(self, adam, gradients, variables, phase):
+        gradients = [self.cross_replica_mean(gradient) for gradient in gradients]
+        beta_1 = self.beta_1 if phase.beta_1 is None else phase.beta_1
+        adam.apply(gradients, variables, phase.learning_rate or self.learning_rate, beta_1)
+        # A sum is finite only if its terms are: one number per gradient, in place of a mask as large as the network.
+        return {
+            f"gradient of {self.titles[variable.ref()]}": tf.math.is_finite(tf.reduce_sum(gradient))
+            for variable, gradient in zip(variables, gradients, strict=True)
+        }
+
+    def _update_average(self):
+        """Moves the average towards the weights, faster at first, so that it is never mostly their initial values."""
+        count = tf.cast(self.generator_adam.iterations, tf.float32)
+        decay = tf.minimum(self.average_decay, (1.0 + count) / (10.0 + count))
+        for mean, variable in zip(self.average.trainable_variables, self.generator.trainable_variables, strict=True):
+            mean.assign_sub((1.0 - decay) * (mean - variable))
+
+    def sample(self, seeds, truncation=None):
+        """Songs of int64 `seeds` `[n]`, n known:
+
+        `[n, sample, channel]`. `truncation` bounds |z|, for safer and more alike songs.
+        """
+        return self.songs(self.latents(seeds, truncation))
+
+    def interpolate(self, first, second, fraction, truncation=None):
+        """Songs at `fraction` of the great arc from the latents of seeds `first` to those of `second`, int64 `[n]`."""
+        return self.songs(randomness.slerp(self.latents(first, truncation), self.latents(second, truncation), fraction))
+
+    def latents(self, seeds, truncation=None):
+        """z ~ N(0, 1) of int64 `seeds` `[n]`, or that given |z| < `truncation`: `[n, latent_size]`."""
+        pairs, size = randomness.seeds(0, Purpose.SAMPLE_LATENT, seeds), self.sizes.latent_size
+        return (
+            randomness.latents(pairs, size)
+            if truncation is None
+            else randomness.truncated_latents(pairs, size, truncation)
+        )
+
+    def songs(self, latents):
+        """`[n, latent_size]` to `[n, sample, channel]`, by the averaged weights where there are any."""
+        generator = self.generator if self.average is None else self.average
+        return self.representation.decode(generator(latents))
+
+    def checkpoint_items(self):
+        """Both networks, both optimizers, and the average if there is one."""
+        items = {
+            "generator": self.generator, "discriminator": self.discriminator,
+            "generator_adam": self.generator_adam, "discriminator_adam": self.discriminator_adam,
+        }  # fmt: skip
+        return items if self.average is None else {**items, "average": self.average}
+
+    def generation_items(self):
+        """The weights that `sample` uses."""
+        return {"generator": self.generator} if self.average is None else {"average": self.average}
+
+    def weight_items(self):
+        """The part that a fine-tune starts from: both networks, no optimizer."""
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def weights_replaced(self):
+        """Starts the average anew, after `weight_items` were restored from another run."""
+        if self.average is not None:
+            for mean, variable in zip(self.average.variables, self.generator.variables, strict=True):
+                mean.assign(variable)
+
+    def architecture(self):
+        """Plain JSON, enough for `MP3net.from_architecture`."""
+        return {
+            "system": "mp3net", "architecture": self.sizes.to_json(),
+            "perception": dataclasses.asdict(self.perception.perception), "average_decay": self.average_decay,
+        }  # fmt: skip
+
+    @classmethod
+    def from_architecture(cls, description):
+        """The system that `architecture()` described, without its training."""
+        return cls(
+            Architecture(**description["architecture"]),
+            Perception(**description["perception"]),
+            average_decay=description["average_decay"],
+        )
+
+
+def _finite(tensors):
+    return {name: tf.reduce_all(tf.math.is_finite(tensor)) for name, tensor in tensors.items()}

@@ -1,0 +1,63 @@
+"""The psychoacoustic layer:
+
+What both real and generated amplitudes pass through before they enter D (figure 4, section 2.2).
+"""
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from mp3net.audio.psychoacoustics import PsychoacousticModel
+from mp3net.errors import UserError
+
+LAYERS = ("noise", "projection", "quantiser", "none")
+
+
+@dataclass(frozen=True)
+class Perception:
+    """Which layer stands before D, and the constants of its psychoacoustic model.
+
+    `layer` is "noise" (the paper's: Gaussian, of `noise_factor` times the threshold), "projection" (its earlier one:
+    what is below the threshold is attenuated by `projection_slope`), "quantiser" (equation 14) or "none".
+    """
+
+    layer: str = "noise"
+    noise_factor: float = 1 / 6
+    projection_slope: float = 0.2
+    bark_bands: int = 24
+    alpha: float = 0.6
+    full_scale_db: float = 120.0
+
+    def __post_init__(self):
+        if self.layer not in LAYERS:
+            raise UserError(f"Perception.layer is {self.layer!r}; it is one of {', '.join(LAYERS)}.")
+
+
+class PerceptionLayer(tf.Module):
+    """`Perception` at work on amplitudes of one shape. It has no variables."""
+
+    def __init__(self, perception, rate_hz, bands):
+        super().__init__()
+        self.perception = perception
+        self.model = PsychoacousticModel(
+            rate_hz,
+            bands,
+            bark_bands=perception.bark_bands,
+            alpha=perception.alpha,
+            full_scale_db=perception.full_scale_db,
+        )
+
+    def __call__(self, amplitudes, seeds):
+        """`[batch, block, band, channel]` to the same shape;
+
+        `seeds` int64 `[batch, 2]`, one for each example's noise.
+        """
+        p = self.perception
+        if p.layer == "none":
+            return amplitudes
+        threshold = self.model.threshold(amplitudes)
+        if p.layer == "projection":
+            return self.model.project(amplitudes, threshold, p.projection_slope)
+        if p.layer == "quantiser":
+            return self.model.quantise(amplitudes, threshold)
+        return self.model.add_noise(amplitudes, threshold, seeds)

@@ -1,0 +1,83 @@
+"""Stateless random numbers, keyed by (seed of the run, purpose, example).
+
+An example is its place in the endless sequence that training reads (step x batch + j), so what it draws depends neither
+on the batch around it nor on how many replicas share that batch, and a resumed run draws what the first one would have
+drawn.
+"""
+
+import enum
+
+import tensorflow as tf
+
+
+class Purpose(enum.IntEnum):
+    """What a draw is for: the same example draws different numbers for each.
+
+    The values are part of every run: never renumber them.
+    """
+
+    D_LATENT = 0
+    G_LATENT = 1
+    REAL_NOISE = 2
+    D_FAKE_NOISE = 3
+    G_FAKE_NOISE = 4
+    MIX = 5
+    SAMPLE_LATENT = 6
+
+
+_PURPOSES = 64
+
+
+def seeds(run_seed, purpose, examples):
+    """A pair of int64 for each of `examples` (int64 `[batch]`):
+
+    `[batch, 2]`, no two alike over purposes and examples.
+    """
+    first = tf.fill(tf.shape(examples), tf.constant(run_seed * _PURPOSES + int(purpose), tf.int64))
+    return tf.stack([first, examples], axis=1)
+
+
+def per_example(draw, pairs):
+    """Stacks `draw(pair)` over the rows of `pairs` `[batch, 2]`: one stream of random numbers for each example."""
+    if pairs.shape[0] is None:
+        raise ValueError("The number of examples must be known when the graph is built.")
+    return tf.stack([draw(pairs[i]) for i in range(pairs.shape[0])])
+
+
+def latents(pairs, size):
+    """z ~ N(0, 1): `[batch, size]`."""
+    return per_example(lambda pair: tf.random.stateless_normal([size], pair), pairs)
+
+
+def uniforms(pairs):
+    """Uniform in 0..1: `[batch]`."""
+    return per_example(lambda pair: tf.random.stateless_uniform([], pair), pairs)
+
+
+def truncated_latents(pairs, size, limit):
+    """z ~ N(0, 1) given |z| < `limit` (Brock et al., 2019, section 3.1), by the inverse of the normal distribution:
+
+    `[batch, size]`.
+    """
+    low = 0.5 * tf.math.erfc(tf.constant(limit / 2**0.5, tf.float64))
+
+    def draw(pair):
+        uniform = tf.random.stateless_uniform([size], pair, dtype=tf.float64)
+        return tf.cast(tf.math.ndtri(low + uniform * (1.0 - 2.0 * low)), tf.float32)
+
+    return per_example(draw, pairs)
+
+
+def slerp(first, second, fraction):
+    """The point at `fraction` of the great arc from `first` to `second`, `[n, size]`:
+
+    As likely a latent as its ends (White, 2016).
+    """
+    unit_first, unit_second = tf.linalg.l2_normalize(first, axis=1), tf.linalg.l2_normalize(second, axis=1)
+    cosine = tf.clip_by_value(tf.reduce_sum(unit_first * unit_second, axis=1, keepdims=True), -1.0, 1.0)
+    angle = tf.acos(cosine)
+    straight = tf.sin(angle) < 1e-6  # one and the same seed: there is no arc
+    sine = tf.where(straight, 1.0, tf.sin(angle))
+    from_first = tf.where(straight, 1.0 - fraction, tf.sin((1.0 - fraction) * angle) / sine)
+    from_second = tf.where(straight, fraction, tf.sin(fraction * angle) / sine)
+    return from_first * first + from_second * second

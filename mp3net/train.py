@@ -1,0 +1,156 @@
+"""python -m mp3net.train: from a folder of recordings to a trained model; the same command resumes."""
+
+import os
+
+from mp3net import cli
+from mp3net.errors import UserError
+
+
+def main(arguments=None):
+    """Reads flags and configuration, then hands over to `training/trainer.py`."""
+    options = _parser().parse_args(arguments)
+    cli.require_tensorflow()
+    import tensorflow as tf
+
+    from mp3net import configuration
+    from mp3net.training import checkpoints
+    from mp3net.training.devices import Devices
+    from mp3net.training.trainer import train
+
+    training, settings = configuration.load(options.gin, options.gin_param)
+    devices = Devices()
+    stages = training.system.stages(training.steps)
+    pipeline = _pipeline(options, settings, training, stages)
+    if options.dry_run:
+        return _dry_run(options, training, stages, devices)
+    if not options.workdir:
+        raise UserError("--workdir is missing: a folder for checkpoints and metrics.")
+
+    _make_workdir(options.workdir)
+    text = configuration.in_force()
+    resumed = checkpoints.latest(options.workdir)
+    if resumed:
+        _compare(configuration.differences(resumed.configuration, text), options)
+        if resumed.step >= training.steps:
+            print(f"{options.workdir} is trained to step {resumed.step} of {training.steps}: nothing to do.")
+            return 0
+    system = training.system.build(devices.cross_replica_mean, training.seed)
+    if resumed:
+        resumed.restore(system.checkpoint_items())
+        print(f"resuming {resumed.path} at step {resumed.step}", flush=True)
+    elif options.init_from:
+        source = checkpoints.find(options.init_from)
+        source.restore(system.weight_items())
+        system.weights_replaced()
+        print(f"starting from the weights of {source.path}", flush=True)
+    with tf.io.gfile.GFile(os.path.join(options.workdir, "config.gin"), "w") as file:
+        file.write(text)
+
+    ended_by = train(training, devices, pipeline.batches, options.workdir, text, resumed, _log)
+    if ended_by is not None:
+        print("Stopped. The same command goes on from here.")
+        return 128 + ended_by
+    print(f"Done. Songs: python -m mp3net.generate --ckpt {options.workdir} --n 16")
+    return 0
+
+
+def _parser():
+    parser = cli.parser("train", __doc__)
+    cli.add_configuration(parser)
+    parser.add_argument("--data", required=True, metavar="DIR", help="a prepared corpus, or any folder of recordings")
+    parser.add_argument("--workdir", metavar="DIR", help="for checkpoints and metrics; a run that is in it is resumed")
+    parser.add_argument(
+        "--init_from", metavar="CKPT", help="start from the weights of this working directory or checkpoint"
+    )
+    parser.add_argument("--accept_changes", action="store_true", help="resume although the configuration has changed")
+    parser.add_argument("--dry_run", action="store_true", help="check data and configuration, print costs, and stop")
+    return parser
+
+
+def _log(line):
+    print(line, flush=True)
+
+
+def _pipeline(options, settings, training, stages):
+    """The pipeline over `--data`, once every stage is known to find crops in it."""
+    from mp3net.data.pipeline import Pipeline
+
+    system = training.system
+    pipeline = Pipeline(
+        options.data,
+        settings,
+        system.rate_hz,
+        system.channels,
+        system.representation.encode,
+        system.representation.overlap,
+        training.seed,
+    )
+    corpus = pipeline.corpus
+    for note in corpus.notes:
+        print(note)
+    for name, reason in corpus.left_out[:5]:
+        print(f"left out {name}: {reason}")
+    if len(corpus.left_out) > 5:
+        print(f"left out {len(corpus.left_out) - 5} more")
+    plan = pipeline.plan(stages[0].crop_samples)
+    print(
+        f"{options.data}: {len(corpus.recordings)} recordings, {pipeline.seconds / 3600:.2f} h, "
+        f"{plan.count} {settings.slicing} crops of {stages[0].crop_samples / system.rate_hz:.2f} s",
+        flush=True,
+    )
+    if pipeline.resamples:
+        print(
+            f"{pipeline.resamples} recordings are not at {system.rate_hz} Hz and are resampled crop by crop; "
+            f"python -m mp3net.prepare --rate {system.rate_hz} does it once"
+        )
+    return pipeline
+
+
+def _dry_run(options, training, stages, devices):
+    from mp3net import describe
+
+    print(f"device: {devices.name}")
+    for stage in stages:
+        print(f"stage {stage.name}: {stage.steps} steps of {stage.batch_size} examples")
+    description = describe.description(training.system)
+    describe.print_summary(description)
+    describe.print_training_cost(description, training.system)
+    print("Dry run: nothing was trained or written.")
+    return 0
+
+
+def _make_workdir(path):
+    import tensorflow as tf
+
+    try:
+        tf.io.gfile.makedirs(path)
+        probe = os.path.join(path, ".writable")
+        with tf.io.gfile.GFile(probe, "w") as file:
+            file.write(" ")
+        tf.io.gfile.remove(probe)
+    except (tf.errors.OpError, OSError) as error:
+        reason = str(getattr(error, "message", error)).splitlines()[0]
+        raise UserError(
+            f"--workdir {path} cannot be written to: {reason}. Choose another folder, or free some space."
+        ) from None
+
+
+def _compare(found, options):
+    """Prints what differs from the run that is resumed;
+
+    Refuses what would make it another run, unless told otherwise.
+    """
+    grave, harmless = found
+    for line in harmless:
+        print(f"changed: {line}")
+    if grave and not options.accept_changes:
+        raise UserError(
+            f"{options.workdir} holds a run of another configuration:\n  " + "\n  ".join(grave) + "\n"
+            "Use another --workdir, or the run's own WORKDIR/config.gin; --accept_changes goes on all the same."
+        )
+    for line in grave:
+        print(f"accepted: {line}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

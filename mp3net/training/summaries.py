@@ -1,0 +1,88 @@
+"""What a run writes for people:
+
+A line on the terminal, a row of `metrics.jsonl`, TensorBoard scalars. The only writer of them.
+"""
+
+import json
+import os
+
+import tensorflow as tf
+
+
+class Summaries:
+    """Writes rows of a run in `workdir`;
+
+    Rows after `step`, from a run that was killed after its last checkpoint, are dropped.
+    """
+
+    def __init__(self, workdir, step):
+        self._path = os.path.join(str(workdir), "metrics.jsonl")
+        kept = [line for line in self._lines() if _step(line) is not None and _step(line) <= step]
+        partial = self._path + ".partial"
+        with tf.io.gfile.GFile(partial, "w") as file:
+            file.write("".join(kept))
+        tf.io.gfile.rename(partial, self._path, overwrite=True)
+        self._writer = tf.summary.create_file_writer(os.path.join(str(workdir), "tensorboard"))
+
+    def write(self, step, row):
+        """Appends a row: `step` and floats by name."""
+        with tf.io.gfile.GFile(self._path, "a") as file:
+            file.write(json.dumps({"step": step, **row}) + "\n")
+        with self._writer.as_default(step=step):
+            for name, value in row.items():
+                tf.summary.scalar(name, value)
+        self._writer.flush()
+
+    def _lines(self):
+        if not tf.io.gfile.exists(self._path):
+            return []
+        with tf.io.gfile.GFile(self._path) as file:
+            return file.read().splitlines(keepends=True)
+
+
+def _step(line):
+    """The step of a row, or None where a killed run has left half a line."""
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+class Averages:
+    """Means of the scalars of the rounds since the last row. Its `state` is plain, and is resumed from."""
+
+    def __init__(self, state=None):
+        self.state = state or {"rounds": 0, "sums": {}}
+
+    def add(self, scalars):
+        """Takes the scalars of a round, floats by name."""
+        self.state["rounds"] += 1
+        for name, value in scalars.items():
+            self.state["sums"][name] = self.state["sums"].get(name, 0.0) + value
+
+    def take(self):
+        """The means, and an empty start."""
+        means = {name: total / self.state["rounds"] for name, total in self.state["sums"].items()}
+        self.state = {"rounds": 0, "sums": {}}
+        return means
+
+
+def duration(seconds):
+    """Seconds as a person says them: 45 s, 12 min, 3 h 20 min, 10 d 4 h."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def progress_line(step, steps, row, eta_s):
+    """The line that a run prints."""
+    return (
+        f"step {step}/{steps}  d_loss {row['d_loss']:.4g}  g_loss {row['g_loss']:.4g}  "
+        f"wasserstein {row['wasserstein']:.4g}  "
+        f"{row['steps_per_second']:.3g} D it/s  {row['audio_seconds_per_second']:.4g} s audio/s  "
+        f"waiting for data {100 * row['data_wait']:.0f} %  ETA {duration(eta_s)}"
+    )

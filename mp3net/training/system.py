@@ -1,0 +1,67 @@
+"""What a generative system must offer so that the trainer can drive it without knowing what it is."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from mp3net.stage import Stage
+
+
+class Representation(Protocol):
+    """What the networks see in place of waveforms."""
+
+    def encode(self, waveform) -> Any:
+        """`[batch, sample, channel]` to the tensor that `train_step` takes."""
+
+    def decode(self, tensor) -> Any:
+        """The tensor that the networks make, to `[batch, sample, channel]`."""
+
+
+class System(Protocol):
+    """A generative system, as the trainer, the checkpoints and `generate` see it.
+
+    A *step* is what `train.steps` counts: for a GAN, one iteration of its critic.
+    """
+
+    rate_hz: int
+    channels: int
+    representation: Representation
+    steps_per_round: int  # steps that one call of `train_step` makes; each takes a batch of its own
+
+    def stages(self, steps: int) -> Sequence[Stage]:
+        """Splits a run of `steps` steps; each stage's steps are a multiple of `steps_per_round`."""
+
+    def build(self, cross_replica_mean, seed: int) -> None:
+        """Makes all variables, optimizers included; `seed` fixes the initial weights and every draw of the run."""
+
+    def train_step(self, stage: Stage, batches, examples) -> tuple[dict, dict]:
+        """One round, called inside a `tf.function`.
+
+        `batches` is `[steps_per_round, batch, ...]` of encoded audio, `examples` `[steps_per_round, batch]` int64, each
+        example's place in the endless sequence of training examples. Returns float32 scalars by name, and scalar
+        booleans by the name of the tensor that each found finite, in the order in which the tensors were computed.
+        """
+
+    def sample(self, seeds, truncation=None) -> Any:
+        """Songs `[seed, sample, channel]` in -1..1, a function of each of `seeds` (int64 `[n]`) and of the weights
+        alone.
+        """
+
+    def interpolate(self, first, second, fraction, truncation=None) -> Any:
+        """Songs `[n, sample, channel]` at `fraction` (0..1) of the way between those of seeds `first` and `second`
+        (int64 `[n]`).
+        """
+
+    def checkpoint_items(self) -> dict[str, Any]:
+        """Everything trainable or accumulated, as trackables by name."""
+
+    def generation_items(self) -> dict[str, Any]:
+        """The part of `checkpoint_items` that `sample` needs."""
+
+    def weight_items(self) -> dict[str, Any]:
+        """The part of `checkpoint_items` that a fine-tune starts from."""
+
+    def weights_replaced(self) -> None:
+        """Called after `weight_items` were restored from another run."""
+
+    def architecture(self) -> dict:
+        """Plain JSON, enough to rebuild the system."""
