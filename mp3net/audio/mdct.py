@@ -2,8 +2,8 @@
 
 The transform is linear, and a block of amplitudes is a weighted sum of two consecutive blocks of samples. So equation 2
 is written as what it is: a convolution over blocks, two wide, whose kernel is the windowed cosine; the inverse is its
-transpose. Channels share a row with the bands, and the kernel keeps them apart by zeros: multiplying by those costs less
-than the passes over memory that a fold, its reversal and two transpositions take (`benchmarks/signal.py`).
+transpose. Channels share a row with the bands, and the kernel keeps them apart by zeros: multiplying by those costs
+less than the passes over memory that a fold, its reversal and two transpositions take (`benchmarks/signals.py`).
 """
 
 import math
@@ -56,7 +56,8 @@ class MDCT:
             float32 [batch, block, band, channel] within -0.55..0.55; (M + 1) x N samples give M blocks.
 
         Raises:
-            ValueError: the number of samples does not fit. (Known only at run time: `tf.errors.InvalidArgumentError`.)
+            ValueError: the number of samples does not fit. Known at run time only, one that is no multiple of N raises
+                `tf.errors.InvalidArgumentError` instead.
         """
         samples, channels = waveform.shape[1], waveform.shape[2]
         if samples is not None and (samples % self.bands or samples < 2 * self.bands):

@@ -11,11 +11,19 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from mp3net.audio.bark import bark_edges, bark_to_hz, hz_to_bark, overlap_hz, quiet_threshold_db, spreading_db
+from mp3net.audio.bark import (
+    QUIET_LEVEL_RANGE_DB,
+    bark_edges,
+    bark_to_hz,
+    hz_to_bark,
+    overlap_hz,
+    quiet_threshold_db,
+    spreading_db,
+)
 
 __all__ = ["PsychoacousticModel", "bark_to_hz", "hz_to_bark", "quiet_threshold_db", "spreading_db"]
 
-FLOOR_POWER = 1e-14  # -20 dB SPL where an amplitude of 1 is 120: keeps logarithms and their slopes finite
+_FLOOR_POWER = 1e-14  # of an amplitude, for the logarithms of equation 13
 _TONAL_FLATNESS_DB = -60.0  # the flatness of a pure tone, equation 13
 _NEPERS_PER_DB = math.log(10.0) / 10.0  # of power
 
@@ -45,6 +53,7 @@ class PsychoacousticModel:
         self.centres_bark = (edges_bark[:-1] + edges_bark[1:]) / 2
         # Equation 8, f_j being the middle of the Bark band, relative to the power of an amplitude of 1.
         self._quiet_power = 10 ** ((quiet_threshold_db(bark_to_hz(self.centres_bark)) - full_scale_db) / 10)
+        self._floor_power = 10 ** ((QUIET_LEVEL_RANGE_DB[0] - full_scale_db) / 10)
         # A power goes from MDCT to Bark bands by the share of the MDCT band that lies in the Bark band, and back by the
         # share of the Bark band that lies in the MDCT band, which spreads it evenly. Both ways conserve it.
         shared_hz = overlap_hz(rate_hz, bands, bark_bands)
@@ -66,12 +75,12 @@ class PsychoacousticModel:
         rows, channels = self._rows(amplitudes)
         power = tf.matmul(tf.square(rows), self._table("_to_bark", channels))
 
-        # Equation 12, in dB; j is the middle of the maskee's band in Bark, not its index. Not depending on the masker i,
-        # the offset leaves the sum of equation 10.
+        # Equation 12, in dB; j is the middle of the maskee's band in Bark, not its index. As it does not depend on the
+        # masker i, it leaves the sum of equation 10.
         offset_table = np.kron(14.5 + self.centres_bark - 5.5, np.eye(channels))
         offset_db = 5.5 + tf.matmul(self._tonality(rows, channels), offset_table.astype(np.float32))
-        # Equation 10.
-        log_power = tf.math.log(tf.maximum(power, FLOOR_POWER))
+        # Equation 10. The floor, below anything heard, keeps the slopes of P^alpha finite in silence.
+        log_power = tf.math.log(tf.maximum(power, self._floor_power))
         log_sum = tf.math.log(tf.matmul(tf.exp(self.alpha * log_power), self._table("_spreading", channels)))
         mask_power = tf.exp(log_sum / self.alpha - _NEPERS_PER_DB * offset_db)
 
@@ -87,7 +96,7 @@ class PsychoacousticModel:
             amplitudes: [batch, block, band, channel].
             threshold: theirs, the same shape; the gradient flows through it too.
             seed: whole numbers, [2] for the batch, or [batch, 2] for each example its own: then the noise of an example
-                is the same in whatever batch it comes. The same seed gives the same noise.
+                is the same in whatever batch it comes. XLA draws other noise from a seed than TensorFlow does.
 
         Returns:
             float32, the shape of `amplitudes`.
@@ -97,7 +106,7 @@ class PsychoacousticModel:
         shape = tf.shape(amplitudes)
 
         def standard_normal(one_seed, of_shape):
-            # One algorithm by name: left to itself, TensorFlow takes another on each kind of device.
+            # Named, because the default algorithm differs from device to device.
             return tf.random.stateless_normal(of_shape, one_seed, alg="philox")
 
         if seed.shape.rank == 1:
@@ -129,7 +138,7 @@ class PsychoacousticModel:
 
     def _tonality(self, rows, channels):
         """Equation 13 of each row: [batch, block, channel]."""
-        power = tf.maximum(tf.square(rows), FLOOR_POWER)
+        power = tf.maximum(tf.square(rows), _FLOOR_POWER)
         mean = np.kron(np.full([self.bands, 1], 1 / self.bands), np.eye(channels)).astype(np.float32)
         # Equation 13, of the power A_k^2: the paper prints A_k, which has a sign.
         flatness_nepers = tf.matmul(tf.math.log(power), mean) - tf.math.log(tf.matmul(power, mean))
