@@ -302,9 +302,9 @@ def test_written_ogg_of_minutes(tmp_path):
     "ending, subtype, clipped", [("wav", None, 3), ("flac", None, 3), ("ogg", None, 3), ("wav", "FLOAT", 0)]
 )
 def test_clipping_is_counted_and_does_not_wrap(tmp_path, ending, subtype, clipped):
-    samples = np.zeros((RATE_HZ, 2), np.float32)
+    samples = np.zeros((2 * RATE_HZ, 2), np.float32)
     samples[5] = 1.5, -1.0001
-    samples[RATE_HZ - 1, 0] = -7
+    samples[2 * RATE_HZ - 1, 0] = -7  # in a block of its own, to see that negative ones count
     samples[6] = 1.0, -1.0
     path = tmp_path / f"a.{ending}"
     assert files.write(path, samples, RATE_HZ, subtype=subtype) == clipped
