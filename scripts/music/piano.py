@@ -33,7 +33,7 @@ def partials_hz(pitch, rate_hz):
 
 def decay_s(pitch, hz):
     """Time in which a partial falls to 1/e just after the attack: shorter for higher keys and for higher partials."""
-    return 2.6 * 2.0 ** (-(pitch - 36) / 22) / (1 + (np.asarray(hz) / 2600.0) ** 1.3 + 0.004 * np.asarray(hz) / 100)
+    return 3.3 * 2.0 ** (-(pitch - 36) / 22) / (1 + np.asarray(hz) / 900.0)
 
 
 def _modes(pitch, rate_hz):
@@ -44,13 +44,14 @@ def _modes(pitch, rate_hz):
     shape = (np.abs(np.sin(np.pi * number * STRIKE)) + 0.06) / number**0.6
     soft, loud = shape * np.exp(-hz / 750.0), shape * np.exp(-hz / 2600.0)
     # Two polarisations of each string: one strong and quick to fade, one weaker, slower, a hair out of tune.
-    detune_hz = 0.12 + 0.0004 * hz
+    detune_hz = 0.05 + 0.0002 * hz
+    slow = 0.25 / (1 + hz / 1200.0)
     fast = 1 / decay_s(pitch, hz)
     knock = 0.05 * np.exp(-KNOCKS_HZ / 300.0)
     modes_hz = np.concatenate([hz, hz + detune_hz, KNOCKS_HZ])
     decay = np.concatenate([fast, fast / 4.5, np.full(len(KNOCKS_HZ), 28.0)])
     level = np.stack(
-        [np.concatenate([0.8 * tone, 0.2 * tone, knock * part]) for tone, part in ((soft, 0.4), (loud, 1.2))]
+        [np.concatenate([(1 - slow) * tone, slow * tone, knock * part]) for tone, part in ((soft, 0.4), (loud, 1.2))]
     )
     place = np.clip((pitch - 64) / 60 + 0.25 * random.uniform(-1, 1, len(modes_hz)), -0.8, 0.8)
     sides = np.stack([np.cos((1 + place) * np.pi / 4), np.sin((1 + place) * np.pi / 4)])
