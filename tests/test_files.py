@@ -259,7 +259,11 @@ def test_remote_paths_go_through_gfile(tmp_path, monkeypatch):
         def size(self):
             return len(self.getvalue())
 
-    fake = types.SimpleNamespace(io=types.SimpleNamespace(gfile=types.SimpleNamespace(GFile=GFile)))
+    class OpError(Exception):
+        message = "the bucket is away"
+
+    gfile = types.SimpleNamespace(GFile=GFile)
+    fake = types.SimpleNamespace(io=types.SimpleNamespace(gfile=gfile), errors=types.SimpleNamespace(OpError=OpError))
     monkeypatch.setitem(sys.modules, "tensorflow", fake)
     local = wav(tmp_path / "remote.wav", noise(RATE_HZ, 2), RATE_HZ)
     crop = files.read_crop("gs://bucket/remote.wav", 100, 200, RATE_HZ, 2)
@@ -268,6 +272,12 @@ def test_remote_paths_go_through_gfile(tmp_path, monkeypatch):
     assert "mp3net.prepare" in reason(files.read_crop, "gs://bucket/remote.wav", 0, 10, 16000, 2)
     soundfile.write(tmp_path / "remote.flac", noise(RATE_HZ, 1), RATE_HZ)
     assert "mp3net.prepare" in reason(files.read_crop, "gs://bucket/remote.flac", 0, 10, RATE_HZ, 2)
+
+    def away(*_):
+        raise OpError
+
+    GFile.read = away
+    assert "cannot be read (the bucket is away)" in reason(files.read_crop, "gs://bucket/remote.wav", 0, 10, RATE_HZ, 2)
 
 
 @pytest.mark.parametrize(
@@ -364,3 +374,13 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         kilobytes.append(int(subprocess.check_output([sys.executable, "-c", program, path])))
     assert kilobytes[1] < kilobytes[0] + 20_000
     assert kilobytes[1] < 300_000
+
+
+def test_discarded_file_never_appears(tmp_path):
+    path = tmp_path / "a.wav"
+    files.write(path, noise(RATE_HZ, 0.1), RATE_HZ)
+    before = path.read_bytes()
+    with files.Writer(path, RATE_HZ, 2) as writer:
+        writer.write(noise(RATE_HZ, 0.2))
+        writer.discard()
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.wav"]

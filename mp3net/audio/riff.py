@@ -1,5 +1,6 @@
 """16-bit PCM WAV files by seek and read, on local disks and on what `tf.io.gfile` reaches (gs://)."""
 
+import contextlib
 import functools
 import os
 import struct
@@ -52,13 +53,23 @@ def is_remote(path):
     return "://" in os.fspath(path)
 
 
+@contextlib.contextmanager
 def open_binary(path):
-    """Opens `path` for reading bytes; remote ones through `tf.io.gfile`, imported only then."""
+    """Opens `path` for reading bytes, in a `with`; remote ones through `tf.io.gfile`, imported only then.
+
+    Raises `OSError` as `open` does; for remote files `AudioFileError`.
+    """
     if not is_remote(path):
-        return open(path, "rb")
+        with open(path, "rb") as file:
+            yield file
+        return
     import tensorflow as tf
 
-    return tf.io.gfile.GFile(path, "rb")
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            yield file
+    except tf.errors.OpError as error:
+        raise AudioFileError(path, f"cannot be read ({error.message})") from None
 
 
 def read_header(path):
