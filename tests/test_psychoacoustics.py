@@ -327,12 +327,12 @@ def test_projection_by_hand():
 
 
 def test_quantiser_by_hand():
-    amplitudes = tf.reshape(tf.constant([0.0, 0.2, -0.3, 0.6, -1.3, 0.9]), [1, 1, 6, 1])
+    amplitudes = tf.reshape(tf.constant([0.0, 0.4, -0.2, 0.6, -1.3, 0.9]), [1, 1, 6, 1])
     threshold = tf.reshape(tf.constant([0.5, 0.5, 0.5, 0.5, 0.5, 0.4]), [1, 1, 6, 1])
     with tf.GradientTape() as tape:
         tape.watch([amplitudes, threshold])
         quantised = MODEL.quantise(amplitudes, threshold)
-    assert_close(tf.reshape(quantised, [-1]), [0.0, 0.0, -0.5, 0.5, -1.5, 0.8], atol=1e-6)
+    assert_close(tf.reshape(quantised, [-1]), [0.0, 0.5, 0.0, 0.5, -1.5, 0.8], atol=1e-6)
     to_amplitudes, to_threshold = tape.gradient(quantised, [amplitudes, threshold])
     assert_close(to_amplitudes, np.ones([1, 1, 6, 1]))
     assert to_threshold is None

@@ -75,8 +75,8 @@ class PsychoacousticModel:
         rows, channels = self._rows(amplitudes)
         power = tf.matmul(tf.square(rows), self._table("_to_bark", channels))
 
-        # Equation 12, in dB; j is the middle of the maskee's band in Bark, not its index. As it does not depend on the
-        # masker i, it leaves the sum of equation 10.
+        # Equation 12 as 5.5 + tau (14.5 + j - 5.5), in dB; j is the middle of the maskee's band in Bark, not its index.
+        # As it does not depend on the masker i, it leaves the sum of equation 10.
         offset_table = np.kron(14.5 + self.centres_bark - 5.5, np.eye(channels))
         offset_db = 5.5 + tf.matmul(self._tonality(rows, channels), offset_table.astype(np.float32))
         # Equation 10. The floor, below anything heard, keeps the slopes of P^alpha finite in silence.
