@@ -24,7 +24,7 @@ PREFERRED = (
     "TimGM6mb.sf2",
 )
 ADVICE = "for a sampled piano: apt-get install fluidsynth musescore-general-soundfont-small"
-GAIN = 0.9
+GAIN = 1.8
 RING_S = 3.0
 LIMIT_S = 3600
 
