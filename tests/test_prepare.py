@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -251,6 +252,19 @@ def test_stopped_in_the_middle_and_resumed(tmp_path, blow):
     assert [int(row["frames"]) for row in rows(out)] == [frames] * 12
     for line in (out / ".prepare.jsonl").read_text().splitlines():
         assert line.startswith('{"name": "11.wav", "sou') or json.loads(line)
+
+
+def test_worker_asked_to_stop_leaves_nothing(tmp_path, monkeypatch):
+    recording(tmp_path / "in" / "a.wav", 20)
+    stop = threading.Event()
+    monkeypatch.setattr(conversion, "_stop", stop)
+    target = str(tmp_path / "out" / "a.wav")
+    assert conversion.convert(tmp_path / "in" / "a.wav", target, conversion.Settings()).frames == 20 * RATE_HZ
+    os.unlink(target)
+    stop.set()
+    with pytest.raises(conversion.Stopped):
+        conversion.convert(tmp_path / "in" / "a.wav", target, conversion.Settings())
+    assert os.listdir(tmp_path / "out") == []
 
 
 def test_two_runs_at_once(tmp_path):
