@@ -112,9 +112,9 @@ def test_resumes_what_an_earlier_run_left(script, server, tmp_path):
 
 
 def test_reconnects_when_the_connection_breaks(script, server, tmp_path):
-    server.cut_at = 500_000
+    server.cut_at = 300_000
     call(script, server, tmp_path / "out")
-    assert server.asked == list(range(0, len(server.data), 500_000)) and unpacked(tmp_path / "out") == FILES
+    assert server.asked == list(range(0, len(server.data), 300_000)) and unpacked(tmp_path / "out") == FILES
 
 
 def test_gives_up_and_says_how_to_go_on(script, server, tmp_path):

@@ -70,7 +70,7 @@ def prepare(source, out, settings, years=None, splits=None, jobs=None):
       out: a new folder, or one that an earlier run with the same `conversion.Settings` began.
       jobs: worker processes; None for one per core.
 
-    Returns a `Report`, which is also printed and written to report.txt. Raises `UserError`, `OSError` (disk full).
+    Returns a `Report`, which is also written to report.txt. Raises `UserError`, `OSError` (disk full).
     """
     source, out = os.fspath(source), os.fspath(out)
     _check_folders(source, out)
