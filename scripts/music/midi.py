@@ -89,8 +89,8 @@ def sounds(file):
     return sorted(keys.sounds, key=lambda sound: (sound.start_s, sound.pitch))
 
 
-def as_piano(file, ring_s):
-    """A copy in which everything but drums plays on the piano, and which lasts `ring_s` beyond its last message."""
+def as_piano(file):
+    """A copy in which everything plays on the piano, and drums not at all."""
     made = mido.MidiFile(type=1, ticks_per_beat=file.ticks_per_beat)
     for track in file.tracks:
         kept, waited = mido.MidiTrack(), 0
@@ -102,12 +102,4 @@ def as_piano(file, ring_s):
             waited = 0
         kept.append(mido.MetaMessage("end_of_track", time=waited))
         made.tracks.append(kept)
-    tail = mido.MidiTrack()
-    ticks = sum(message.time for message in mido.merge_tracks(file.tracks))
-    # A silent controller message keeps the player going; at the slowest it waits longer than needed.
-    tempos = [message.tempo for message in mido.merge_tracks(file.tracks) if message.type == "set_tempo"]
-    wait = mido.second2tick(ring_s, file.ticks_per_beat, tempos[-1] if tempos else 500000)
-    tail.append(mido.Message("control_change", control=SUSTAIN, value=0, time=int(ticks)))
-    tail.append(mido.Message("control_change", control=SUSTAIN, value=0, time=max(1, int(wait))))
-    made.tracks.append(tail)
     return made

@@ -25,7 +25,7 @@ PREFERRED = (
 )
 ADVICE = "for a sampled piano: apt-get install fluidsynth musescore-general-soundfont-small"
 GAIN = 1.8
-RING_S = 3.0
+SILENT, REST_S = 1e-4, 0.5  # after the last sample above this part of the peak, so much is kept
 LIMIT_S = 3600
 
 
@@ -71,14 +71,16 @@ class FluidSynth:
         midi.sounds(file)  # where there are no notes, say so
         with tempfile.TemporaryDirectory() as folder:
             source, target = pathlib.Path(folder, "piece.mid"), pathlib.Path(folder, "piece.wav")
-            midi.as_piano(file, RING_S).save(source)
+            midi.as_piano(file).save(source)
             settings = ["-ni", "-q", "-R", "1", "-C", "0", "-g", str(GAIN), "-r", str(rate_hz)]
             output = ["-O", "float", "-T", "wav", "-F", str(target)]
             waveform, told = _run([self.program, *settings, *output, str(self.soundfont), str(source)], target)
         if waveform is None or not np.any(waveform):
             raise UserError(f"FluidSynth made no sound with {self.soundfont}: {told or 'it gives no reason'}.")
         peak = float(np.abs(waveform).max())
-        return waveform * min(1.0, piano.CEILING / peak)
+        # FluidSynth plays on for seconds after the last note, by its version.
+        last = int(np.flatnonzero(np.abs(waveform).max(axis=1) > SILENT * peak)[-1])
+        return waveform[: last + int(REST_S * rate_hz)] * min(1.0, piano.CEILING / peak)
 
 
 def _run(command, target):

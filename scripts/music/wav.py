@@ -32,7 +32,7 @@ def write(path, waveform, rate_hz, mark):
     comment = b"INFO" + b"ICMT" + struct.pack("<I", len(comment)) + comment
     form = struct.pack("<HHIIHH", 1, 2, rate_hz, rate_hz * 4, 4, 16)
     body = b"WAVE" + _chunk(b"fmt ", form) + b"data" + struct.pack("<I", len(pcm))
-    # The comment comes last, so that readers which expect the samples at byte 44 find them there.
+    # The comment comes last: readers that expect samples at byte 44 find them, and a file cut short has no mark.
     tail = _chunk(b"LIST", comment)
     size = len(body) + len(pcm) + len(tail)
     write_whole(path, b"RIFF" + struct.pack("<I", size), body, pcm, tail)
