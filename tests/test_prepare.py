@@ -174,6 +174,21 @@ def test_second_run_converts_only_what_changed(tmp_path):
     assert int(rows(out)[0]["frames"]) == soundfile.info(out / "a.wav").frames == round(0.7 * RATE_HZ)
 
 
+def test_no_csv_while_files_are_being_replaced(tmp_path, monkeypatch):
+    source, out = tmp_path / "in", tmp_path / "out"
+    recording(source / "a.wav")
+    preparation.prepare(source, out, conversion.Settings(), jobs=1)
+    recording(source / "a.wav", 2)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparation, "_convert_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        preparation.prepare(source, out, conversion.Settings(), jobs=1)
+    assert glob.glob(str(out / "*.csv")) == []
+
+
 def test_other_settings_are_refused(tmp_path):
     recording(tmp_path / "in" / "a.wav")
     preparation.prepare(tmp_path / "in", tmp_path / "out", conversion.Settings(), jobs=1)
@@ -211,9 +226,23 @@ def until_finished(out, count, process):
     raise AssertionError("the run did not begin")
 
 
-def children(process):
+def workers_of(process):
+    """The process ids of a running command's workers, without the one that tracks its semaphores."""
     with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
-        return file.read().split()
+        pids = file.read().split()
+    found = []
+    for pid in pids:
+        with open(f"/proc/{pid}/cmdline") as file:
+            if "spawn_main" in file.read():
+                found.append(int(pid))
+    return found
+
+
+def ignores(pid, number):
+    """Whether a process ignores a signal."""
+    with open(f"/proc/{pid}/status") as file:
+        mask = next(line.split()[1] for line in file if line.startswith("SigIgn"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -222,8 +251,8 @@ def test_stopped_in_the_middle_and_resumed(tmp_path, blow):
     long_recordings(source)
     process = command("--source", source, "--out", out, "--jobs", "1", start_new_session=True)
     until_finished(out, 2, process)
-    workers = children(process)
-    assert workers
+    workers = workers_of(process)
+    assert workers and all(ignores(pid, number) for pid in workers for number in (signal.SIGINT, signal.SIGTERM))
     if blow == signal.SIGINT:
         os.killpg(process.pid, blow)  # as a terminal does: the workers get it too
     else:
@@ -251,7 +280,7 @@ def test_stopped_in_the_middle_and_resumed(tmp_path, blow):
     assert partials(out) == []
     assert [int(row["frames"]) for row in rows(out)] == [frames] * 12
     for line in (out / ".prepare.jsonl").read_text().splitlines():
-        assert line.startswith('{"name": "11.wav", "sou') or json.loads(line)
+        assert line == '{"name": "11.wav", "sou' or json.loads(line)
 
 
 def test_worker_asked_to_stop_leaves_nothing(tmp_path, monkeypatch):
@@ -392,10 +421,8 @@ def test_worker_that_dies(tmp_path):
     long_recordings(source)
     process = command("--source", source, "--out", out, "--jobs", "1")
     until_finished(out, 1, process)
-    for pid in children(process):
-        with open(f"/proc/{pid}/cmdline") as file:
-            if "spawn_main" in file.read():
-                os.kill(int(pid), signal.SIGKILL)
+    for pid in workers_of(process):
+        os.kill(pid, signal.SIGKILL)
     status, _, err = finish(process)
     assert status == 1
     assert "error: A worker process died, perhaps for lack of memory" in err.splitlines()[-1]
