@@ -204,7 +204,7 @@ def test_files_of_another_choice_are_named(tmp_path):
     assert [row["year"] for row in rows(tmp_path / "out")] == ["2006"]
 
 
-def long_recordings(folder, count=12, minutes=6):
+def long_recordings(folder, count=12, minutes=4):
     second = np.random.default_rng(0).integers(-9000, 9000, (44100, 2), np.int16)
     folder.mkdir()
     with soundfile.SoundFile(folder / "00.wav", "w", 44100, 2) as sound:
@@ -266,7 +266,7 @@ def test_stopped_in_the_middle_and_resumed(tmp_path, blow):
     else:
         raise AssertionError("a worker outlived its parent")
     assert glob.glob(str(out / "*.csv")) == []
-    frames = round(6 * 60 * RATE_HZ)
+    frames = 4 * 60 * RATE_HZ
     whole = glob.glob(str(out / "*.wav"))
     assert 2 <= len(whole) < 12
     assert {soundfile.info(path).frames for path in whole} == {frames}, "no half file under its name"
