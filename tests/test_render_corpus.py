@@ -280,6 +280,16 @@ def test_what_is_no_sound_font_is_refused(tmp_path):
             synths.FluidSynth("fluidsynth", tmp_path / font)
 
 
+def test_the_best_sound_font_is_taken_and_a_mono_one_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: sys.executable)
+    monkeypatch.setattr(synths, "_version", lambda program: "2")
+    for name in ("TimGM6mb.sf2", "another.sf2", "FluidR3_GM.sf2"):
+        (tmp_path / name).write_bytes(b"RIFF????sfbk")
+    assert synths.find_soundfont([tmp_path / "none", tmp_path]).name == "FluidR3_GM.sf2"
+    assert "mono" in synths.choose("auto", tmp_path / "TimGM6mb.sf2")[1]
+    assert synths.choose("auto", tmp_path / "FluidR3_GM.sf2")[1] == "FluidSynth 2 with FluidR3_GM.sf2"
+
+
 def test_without_fluidsynth_the_line_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     synth, told = synths.choose("auto")

@@ -14,7 +14,7 @@ from mp3net.errors import UserError
 from . import midi, piano
 
 FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/sounds/sf3", "/usr/share/soundfonts", "/usr/local/share/soundfonts")
-# Best piano first. The last two hold one channel of it only: left and right differ by the reverberation alone.
+# Best piano first.
 PREFERRED = (
     "MuseScore_General_Full.sf2",
     "MuseScore_General.sf3",
@@ -23,7 +23,9 @@ PREFERRED = (
     "FluidR3Mono_GM.sf3",
     "TimGM6mb.sf2",
 )
-ADVICE = "for a sampled piano: apt-get install fluidsynth musescore-general-soundfont-small"
+MONO = ("FluidR3Mono_GM.sf3", "TimGM6mb.sf2")  # their piano is the same on both sides
+STEREO = "musescore-general-soundfont-small"
+ADVICE = f"for a sampled piano: apt-get install fluidsynth {STEREO}"
 GAIN = 1.8
 SILENT, REST_S = 1e-4, 0.5  # after the last sample above this part of the peak, so much is kept
 LIMIT_S = 3600
@@ -107,7 +109,9 @@ def choose(wanted, soundfont=None):
     font = soundfont or find_soundfont()
     if program and font:
         made = FluidSynth(program, font)
-        return made, f"FluidSynth {made.version} with {pathlib.Path(font).name}"
+        name = pathlib.Path(font).resolve().name
+        mono = f" (its piano is mono; in stereo: apt-get install {STEREO})" if name in MONO else ""
+        return made, f"FluidSynth {made.version} with {name}{mono}"
     lacks = "FluidSynth is not installed" if not program else "no sound font was found"
     if wanted == "fluidsynth" or (soundfont and wanted == "auto"):
         raise UserError(f"{lacks}; {ADVICE} (or --synth additive).")
