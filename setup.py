@@ -16,7 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=["mp3net", "mp3net.audio", "mp3net.data", "mp3net.model", "mp3net.training", "mp3net.configs"],
+    packages=["mp3net", "mp3net.audio", "mp3net.data", "mp3net.model", "mp3net.training", "mp3net.evaluation", "mp3net.configs"],
     package_dir={"mp3net.configs": "configs"},
     package_data={"mp3net.configs": ["*.gin"]},
     install_requires=[

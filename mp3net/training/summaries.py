@@ -18,6 +18,7 @@ class Summaries:
     def __init__(self, workdir, step):
         self._path = os.path.join(str(workdir), "metrics.jsonl")
         kept = [line for line in self._lines() if _step(line) is not None and _step(line) <= step]
+        tf.io.gfile.makedirs(str(workdir))
         partial = self._path + ".partial"
         with tf.io.gfile.GFile(partial, "w") as file:
             file.write("".join(kept))

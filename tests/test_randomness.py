@@ -1,0 +1,48 @@
+"""Stateless draws: who depends on what, and that they follow the distributions they are named after."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import assert_close
+from scipy import stats
+
+from mp3net.model import randomness
+from mp3net.model.randomness import Purpose
+
+
+def pairs(examples, purpose=Purpose.D_LATENT, seed=0):
+    return randomness.seeds(seed, purpose, tf.constant(examples, tf.int64))
+
+
+def test_no_two_draws_share_a_seed():
+    found = [tuple(pair) for seed in (0, 1) for purpose in Purpose for pair in pairs(range(50), purpose, seed).numpy()]
+    assert len(found) == len(set(found)) == 2 * len(Purpose) * 50
+
+
+def test_an_example_draws_the_same_whatever_batch_it_is_in():
+    together = randomness.latents(pairs([7, 8, 9]), 16).numpy()
+    assert_close(randomness.latents(pairs([9, 7]), 16), together[[2, 0]], rtol=0, atol=0)
+    assert np.abs(together[0] - together[1]).max() > 0.1
+
+
+def test_latents_are_normal_and_uniforms_uniform():
+    z = randomness.latents(pairs(range(4)), 5000).numpy()
+    assert stats.kstest(z.ravel(), "norm").pvalue > 0.01
+    assert abs(np.corrcoef(z)[0, 1]) < 0.05
+    u = randomness.uniforms(pairs(range(500), Purpose.MIX)).numpy()
+    assert stats.kstest(u, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("limit", [0.5, 2.0])
+def test_truncated_latents_follow_the_truncated_normal(limit):
+    z = randomness.truncated_latents(pairs(range(4)), 5000, limit).numpy()
+    assert np.abs(z).max() < limit
+    assert stats.kstest(z.ravel(), stats.truncnorm(-limit, limit).cdf).pvalue > 0.01
+
+
+def test_slerp_runs_along_the_arc():
+    first, second = tf.constant([[2.0, 0.0, 0.0]]), tf.constant([[0.0, 2.0, 0.0]])
+    assert_close(randomness.slerp(first, second, 0.0), first, rtol=0, atol=1e-6)
+    assert_close(randomness.slerp(first, second, 1.0), second, rtol=0, atol=1e-6)
+    assert_close(randomness.slerp(first, second, 1 / 3), [[2 * np.cos(np.pi / 6), 2 * np.sin(np.pi / 6), 0.0]])
+    assert_close(randomness.slerp(first, first, 0.3), first)

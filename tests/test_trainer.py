@@ -1,0 +1,160 @@
+"""The loop, with a system so small that a step takes no time: schedule, rows, checkpoints, resumption, interruption."""
+
+import itertools
+import json
+import os
+import signal
+
+import pytest
+import tensorflow as tf
+
+from mp3net.errors import UserError
+from mp3net.stage import Stage
+from mp3net.training import checkpoints
+from mp3net.training.devices import Devices
+from mp3net.training.summaries import Averages, Summaries, duration
+from mp3net.training.trainer import Training, train
+
+
+class Counter(tf.Module):
+    """A system whose one variable adds up the examples that it is given, in two stages of rounds of two steps."""
+
+    steps_per_round, rate_hz, channels = 2, 100, 1
+
+    def __init__(self, bad_at=None):
+        super().__init__()
+        self.total, self.bad_at, self.seen = tf.Variable(0, dtype=tf.int64), bad_at, []
+
+    def stages(self, steps):
+        half = steps // 2
+        return [Stage("first", half, 3, 50, "a"), Stage("second", steps - half, 3, 50, "b")]
+
+    def train_step(self, stage, batches, examples):
+        self.seen.append(stage.settings)  # once for each trace
+        total = self.total.assign_add(tf.reduce_sum(examples))
+        value = tf.cast(total, tf.float32)
+        fine = tf.constant(True) if self.bad_at is None else tf.reduce_max(examples) < self.bad_at
+        loss = {"d_loss": value, "g_loss": -value, "wasserstein": tf.reduce_sum(batches)}
+        return loss, {"first": tf.constant(True), "second": fine, "third": fine}
+
+    def checkpoint_items(self):
+        return {"total": self.total}
+
+    def architecture(self):
+        return {"system": "counter"}
+
+
+def batches(stage, first_step, steps_per_round):
+    for step in itertools.count(first_step, steps_per_round):
+        first = step * stage.batch_size
+        examples = tf.range(first, first + steps_per_round * stage.batch_size, dtype=tf.int64)
+        yield tf.ones([2, 3]), tf.reshape(examples, [2, 3])
+
+
+def run(workdir, steps=20, system=None, resumed=None, on_log=lambda line: None, **options):
+    system = system or Counter()
+    if resumed:
+        resumed.restore(system.checkpoint_items())
+    lines = []
+
+    def log(line):
+        lines.append(line)
+        on_log(line)
+
+    settings = {"log_every": 4, "save_every_steps": 6, **options}
+    ended = train(Training(system, steps, **settings), Devices(), batches, workdir, "config", resumed, log)
+    return system, lines, ended
+
+
+def rows(workdir):
+    return [json.loads(line) for line in open(os.path.join(workdir, "metrics.jsonl"))]
+
+
+def test_a_run_sees_every_example_once_in_both_stages_each_traced_once(tmp_path):
+    system, lines, ended = run(tmp_path)
+    assert int(system.total) == sum(range(60)) and ended is None
+    assert system.seen == ["a", "b"]
+    assert [row["step"] for row in rows(tmp_path)] == [4, 8, 12, 16, 20]
+    assert {"d_loss", "g_loss", "wasserstein", "steps_per_second", "data_wait"} <= set(rows(tmp_path)[0])
+    progress = next(line for line in lines if line.startswith("step 8/20"))
+    assert all(word in progress for word in ("d_loss", "g_loss", "D it/s", "s audio/s", "waiting for data", "ETA"))
+    assert any(name.startswith("events") for name in os.listdir(tmp_path / "tensorboard"))
+
+
+def test_a_row_is_the_mean_of_the_rounds_since_the_last(tmp_path):
+    run(tmp_path)
+    totals = [sum(range(6 * (i + 1))) for i in range(10)]  # after each round
+    assert [row["d_loss"] for row in rows(tmp_path)] == [(totals[2 * i] + totals[2 * i + 1]) / 2 for i in range(5)]
+
+
+def test_checkpoints_come_by_steps_and_at_the_end_and_the_last_are_kept(tmp_path):
+    run(tmp_path, keep=2)
+    assert [checkpoint.step for checkpoint in checkpoints.every(tmp_path)] == [18, 20]
+    run(tmp_path / "more", keep=9)
+    assert [checkpoint.step for checkpoint in checkpoints.every(tmp_path / "more")] == [6, 12, 18, 20]
+
+
+def test_checkpoints_come_by_the_clock(tmp_path):
+    run(tmp_path, steps=8, save_every_steps=1000, save_every_minutes=0.0, keep=9)
+    assert [checkpoint.step for checkpoint in checkpoints.every(tmp_path)] == [2, 4, 6, 8]
+
+
+def test_a_resumed_run_goes_on_where_its_checkpoint_was_and_its_rows_agree(tmp_path):
+    whole, _, _ = run(tmp_path / "whole", log_every=8)
+    run(tmp_path / "cut", steps=12, log_every=8)  # its last checkpoint is in the middle of a row
+    assert rows(tmp_path / "cut")[-1]["step"] == 12
+    last = checkpoints.every(tmp_path / "cut")[0]
+    assert last.step == 6
+    resumed, _, _ = run(tmp_path / "cut", resumed=last, log_every=8)
+    assert int(resumed.total) == int(whole.total)
+    pick = ("step", "d_loss", "g_loss", "wasserstein")
+    found, expected = ([[row[name] for name in pick] for row in rows(tmp_path / name)] for name in ("cut", "whole"))
+    assert found == expected and [row[0] for row in found] == [8, 16, 20]
+
+
+def test_a_number_that_is_not_finite_stops_the_run_names_the_tensor_and_keeps_the_checkpoint(tmp_path):
+    with pytest.raises(UserError, match=r"step 14: .*first bad tensor is: second.*00000012"):
+        run(tmp_path, system=Counter(bad_at=40))
+    assert [checkpoint.step for checkpoint in checkpoints.every(tmp_path)] == [6, 12]
+    assert max(row["step"] for row in rows(tmp_path)) == 12
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_first(tmp_path, number):
+    def interrupt(line):
+        if line.startswith("step 8"):
+            os.kill(os.getpid(), number)
+
+    _, _, ended = run(tmp_path, on_log=interrupt, save_every_steps=1000)
+    assert ended == number
+    assert checkpoints.latest(tmp_path).step == 8
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # as it was before the run
+
+
+def test_rows_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 2, "d_loss": 1.0}\n{"step": 4, "d_loss": 2.0}\n{"step": 6, "d_lo')
+    Summaries(tmp_path, 2).write(4, {"d_loss": 3.0})
+    assert rows(tmp_path) == [{"step": 2, "d_loss": 1.0}, {"step": 4, "d_loss": 3.0}]
+
+
+def test_averages_survive_json():
+    averages = Averages()
+    averages.add({"loss": 0.1})
+    averages = Averages(json.loads(json.dumps(averages.state)))
+    averages.add({"loss": 0.2})
+    assert averages.take() == {"loss": (0.1 + 0.2) / 2} and averages.state["rounds"] == 0
+
+
+@pytest.mark.parametrize(
+    "seconds, said",
+    [(45, "45 s"), (600, "10 min"), (12000, "3 h 20 min"), (900000, "10 d 10 h"), (86400, "24 h 0 min")],
+)
+def test_durations_are_said_as_people_do(seconds, said):
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"log_every": 0}, {"keep": 0}, {"seed": -1}, {"steps": 1.5}])
+def test_settings_that_make_no_sense_are_told(wrong):
+    with pytest.raises(UserError, match=f"train.{next(iter(wrong))}"):
+        Training(None, **{"steps": 2, **wrong})
