@@ -94,7 +94,7 @@ def _pipeline(options, settings, training, stages):
         print(f"left out {len(corpus.left_out) - 5} more")
     plan = pipeline.plan(stages[0].crop_samples)
     print(
-        f"{options.data}: {len(corpus.recordings)} recordings, {pipeline.seconds / 3600:.2f} h, "
+        f"{options.data}: {len(corpus.recordings)} recordings, {corpus.duration_s / 3600:.2f} h, "
         f"{plan.count} {settings.slicing} crops of {stages[0].crop_samples / system.rate_hz:.2f} s",
         flush=True,
     )

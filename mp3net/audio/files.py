@@ -26,6 +26,7 @@ class AudioInfo:
 
     @property
     def duration_s(self):
+        """Seconds of audio."""
         return self.frames / self.rate_hz
 
 

@@ -46,10 +46,12 @@ class WavHeader:
 
     @property
     def promised_frames(self):
+        """Samples per channel that the header says there are."""
         return self.data_bytes // self.frame_bytes
 
 
 def is_remote(path):
+    """Whether `path` is a URL, such as gs://, that only `tf.io.gfile` opens."""
     return "://" in os.fspath(path)
 
 

@@ -41,6 +41,7 @@ class Recording:
 
     @property
     def duration_s(self):
+        """Seconds of audio."""
         return self.frames / self.rate_hz
 
 
@@ -60,6 +61,7 @@ class Corpus:
 
     @property
     def duration_s(self):
+        """Seconds of audio in all recordings."""
         return sum(recording.duration_s for recording in self.recordings)
 
     @property

@@ -73,11 +73,6 @@ class Pipeline:
         """How many recordings are not at the model's rate, and so are resampled crop by crop."""
         return sum(recording.rate_hz != self.rate_hz for recording in self.recordings)
 
-    @property
-    def seconds(self):
-        """Duration of all recordings."""
-        return sum(recording.frames / recording.rate_hz for recording in self.recordings)
-
     def plan(self, crop_samples):
         """The `CropPlan` of a stage."""
         lengths = tuple(recording.frames * self.rate_hz // recording.rate_hz for recording in self.recordings)

@@ -99,6 +99,7 @@ class Convolution(Layer):
         self.bias = tf.Variable(tf.zeros([outputs]), name="bias")
 
     def __call__(self, x):
+        """`[batch, block, band, inputs]` to `[batch, block', band', outputs]`."""
         kernel = tf.cast(self.kernel, x.dtype)
         if self.transposed:
             batch, (_, blocks, bands, _) = tf.shape(x)[0], x.shape
@@ -122,6 +123,7 @@ class Dense(Layer):
         self.bias = tf.Variable(tf.zeros([outputs]), name="bias")
 
     def __call__(self, x):
+        """The map, then LeakyReLU if any."""
         kernel = tf.cast(self.kernel, x.dtype)
         return self._finish(x, tf.linalg.matmul(x, kernel), "dense", kernel.shape.num_elements())
 

@@ -1,0 +1,172 @@
+"""`python -m mp3net.train` as a person runs it: to the end, killed, resumed, and fed rubbish."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import TINY, assert_told, command, write_corpus
+
+LOSSES = ("step", "d_loss", "g_loss", "wasserstein", "gradient_penalty", "drift")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture
+def gin(tmp_path):
+    path = tmp_path / "tiny.gin"
+    path.write_text(TINY)
+    return path
+
+
+def train(gin, corpus, workdir, *more):
+    return command("train", "--gin", gin, "--data", corpus, "--workdir", workdir, *more)
+
+
+def losses(workdir):
+    with open(os.path.join(workdir, "metrics.jsonl")) as file:
+        return [[row[name] for name in LOSSES] for row in map(json.loads, file)]
+
+
+def start(gin, corpus, workdir, until, *more):
+    """Starts a run and returns its process when it has printed a line that holds `until`."""
+    line = [sys.executable, "-u", "-m", "mp3net.train", "--gin", gin, "--data", corpus, "--workdir", workdir, *more]
+    process = subprocess.Popen(list(map(str, line)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = []
+    for printed in process.stdout:
+        said.append(printed)
+        if until in printed:
+            return process
+    raise AssertionError("".join(said))
+
+
+def test_a_killed_run_resumes_to_the_same_losses_to_the_bit(gin, corpus, tmp_path):
+    slow = ("--gin_param", "train.steps = 40")
+    whole = train(gin, corpus, tmp_path / "whole", *slow)
+    assert whole.returncode == 0, whole.stderr
+    assert "mp3net.generate --ckpt" in whole.stdout
+    process = start(gin, corpus, tmp_path / "cut", "step 10/40", *slow)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    resumed = train(gin, corpus, tmp_path / "cut", *slow)
+    assert resumed.returncode == 0 and "resuming" in resumed.stdout, resumed.stderr
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert [row[0] for row in losses(tmp_path / "cut")] == list(range(2, 41, 2))
+    assert np.isfinite(losses(tmp_path / "cut")).all()
+
+    again = train(gin, corpus, tmp_path / "cut", *slow)
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+
+
+def test_sigterm_saves_and_says_so(gin, corpus, tmp_path):
+    endless = ("--gin_param", "train.steps = 100000", "--gin_param", "train.save_every_steps = 100000")
+    process = start(gin, corpus, tmp_path / "run", "step 6/", *endless)
+    process.send_signal(signal.SIGTERM)
+    rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "SIGTERM: saving" in rest and "saved" in rest and "Traceback" not in rest
+    assert len(os.listdir(tmp_path / "run" / "checkpoints")) == 1
+
+
+def test_a_resumption_under_another_configuration_is_refused_unless_told(gin, corpus, tmp_path):
+    assert train(gin, corpus, tmp_path / "run").returncode == 0
+    before = sorted(os.listdir(tmp_path / "run" / "checkpoints"))
+    changed = ("--gin_param", "MP3net.learning_rate = 0.01", "--gin_param", "train.steps = 14")
+    refused = train(gin, corpus, tmp_path / "run", *changed)
+    assert_told(refused, 1, "MP3net.learning_rate: 0.0001 in the checkpoint, 0.01 now", "--accept_changes")
+    assert sorted(os.listdir(tmp_path / "run" / "checkpoints")) == before
+    accepted = train(gin, corpus, tmp_path / "run", *changed, "--accept_changes")
+    assert accepted.returncode == 0 and "accepted: MP3net.learning_rate" in accepted.stdout
+    longer = train(gin, corpus, tmp_path / "run", *changed[:2], "--gin_param", "train.steps = 16")
+    assert longer.returncode == 0 and "changed: train.steps" in longer.stdout  # a longer run is not another one
+
+
+def test_init_from_starts_at_another_runs_weights_and_step_0(gin, corpus, tmp_path):
+    assert train(gin, corpus, tmp_path / "first").returncode == 0
+    still = ("--gin_param", "MP3net.learning_rate = 1e-30", "--gin_param", "MP3net.average_decay = 0.5")
+    tuned = train(gin, corpus, tmp_path / "tuned", "--init_from", tmp_path / "first", *still)
+    assert tuned.returncode == 0 and "starting from the weights" in tuned.stdout, tuned.stderr
+    assert losses(tmp_path / "tuned")[0][0] == 2
+    songs = []
+    for run in ("first", "tuned"):  # with such a rate the tuned weights, and their average, are the first's
+        made = command(
+            "generate", "--ckpt", tmp_path / run, "--n", "1", "--out", tmp_path / run / "songs", "--bits", "float"
+        )
+        assert made.returncode == 0, made.stderr
+        assert ("moving average" in made.stdout) == (run == "tuned")
+        songs.append(soundfile.read(tmp_path / run / "songs" / "seed-000000.wav")[0])
+    np.testing.assert_allclose(*songs, atol=1e-6)
+
+
+def test_phases_are_run_in_turn(gin, corpus, tmp_path):
+    phase = ("--gin_param", "MP3net.phases = [@hum/Phase()]", "--gin_param", "hum/Phase.name = 'hum'")
+    phase += ("--gin_param", "hum/Phase.last = 4", "--gin_param", "hum/Phase.trainable_blocks = 1")
+    run = train(gin, corpus, tmp_path / "run", *phase)
+    assert run.returncode == 0, run.stderr
+    assert "stage main: steps 0 to 8" in run.stdout and "stage hum: steps 8 to 12" in run.stdout
+
+
+def test_a_dry_run_tells_sizes_and_costs_and_writes_nothing(gin, corpus, tmp_path):
+    run = train(gin, corpus, tmp_path / "run", "--dry_run")
+    assert run.returncode == 0, run.stderr
+    for word in ("3 recordings", "fixed crops", "parameters", "TFLOP per D update", "GiB", "32 blocks x 8 bands"):
+        assert word in run.stdout, (word, run.stdout)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_wrong_is_told_in_a_line(gin, corpus, tmp_path):
+    """One process for each, so a few of them; the rest is tested where it is raised."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert_told(train(gin, empty, tmp_path / "run"), 1, empty)
+    unknown = train(gin, corpus, tmp_path / "run", "--gin_param", "MP3net.bach_size = 1")
+    assert_told(unknown, 1, "bach_size")
+    long = train(gin, corpus, tmp_path / "run", "--gin_param", "Architecture.base = (512, 2)")
+    assert_told(long, 1, "No recording is long enough", "piece-")
+    assert_told(train("96s", corpus, tmp_path / "run"), 1, "no configuration 96s", "95s")
+    assert_told(train(gin, corpus, "/proc/run"), 1, "/proc/run", "Choose another folder")
+    odd = train(gin, corpus, tmp_path / "run", "--gin_param", "train.steps = 13")
+    assert_told(odd, 1, "train.steps is 13", "multiple of MP3net.critic_steps")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recording_that_is_not_a_number_stops_the_run_by_its_name(gin, tmp_path):
+    wave = np.zeros((16000, 2), np.float32)
+    wave[::100] = np.nan  # in every crop
+    (tmp_path / "corpus").mkdir()
+    soundfile.write(tmp_path / "corpus" / "bad.wav", wave, 4000, subtype="FLOAT")
+    run = train(gin, tmp_path / "corpus", tmp_path / "run", "--gin_param", "data.peak = None")
+    assert_told(run, 1, "step 2", "first bad tensor", "real amplitudes (D update 1)", "no checkpoint yet")
+
+
+def test_without_tensorflow_the_fix_is_told(corpus, gin, tmp_path):
+    """An empty stand-in for site-packages' finder: TensorFlow cannot be found."""
+    script = "import importlib.util, sys; real = importlib.util.find_spec\n"
+    script += "importlib.util.find_spec = lambda name, *rest: None if name == 'tensorflow' else real(name, *rest)\n"
+    script += f"sys.argv = ['train', '--gin', '{gin}', '--data', '{corpus}', '--workdir', '{tmp_path}/run']\n"
+    script += "from mp3net import cli, train; cli.run(train.main)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert_told(run, 1, "TensorFlow is not installed", "mp3net[cpu]")
+
+
+def test_the_speed_of_a_long_run_does_not_fall(gin, corpus, tmp_path):
+    """No graph is built after the first round of a stage:
+
+    The later half of a run takes no longer than the earlier one.
+    """
+    begun = time.time()
+    run = train(
+        gin, corpus, tmp_path / "run", "--gin_param", "train.steps = 200", "--gin_param", "train.log_every = 50"
+    )
+    assert run.returncode == 0 and time.time() - begun < 120
+    with open(tmp_path / "run" / "metrics.jsonl") as file:
+        speeds = [json.loads(line)["steps_per_second"] for line in file]
+    assert len(speeds) == 4 and speeds[3] > speeds[1] / 3
