@@ -211,3 +211,14 @@ def test_architecture_rebuilds_the_generator():
     twin = MP3net.from_architecture(system.architecture()).build_generator()
     assert [v.shape for v in twin.average.trainable_variables] == [v.shape for v in system.average.trainable_variables]
     assert twin.sizes == SIZES and set(twin.generation_items()) == {"average"}
+
+
+def test_a_scale_of_the_amplitudes_changes_neither_songs_nor_noise_only_what_the_networks_see():
+    sizes = dataclasses.replace(SIZES, amplitude_scale=8.0)
+    plain, scaled = MP3net(SIZES), MP3net(sizes)
+    waveform = 0.3 * tf.random.stateless_normal([1, SIZES.crop_samples, 2], [0, 0])
+    seen, as_is = scaled.representation.encode(waveform), plain.representation.encode(waveform)
+    assert_close(seen, 8 * as_is)
+    assert_close(scaled.representation.decode(seen), waveform[:, SIZES.bands : -SIZES.bands], atol=1e-5)
+    seeds = tf.constant([[1, 2]], tf.int64)
+    assert_close(scaled.perception(seen, seeds), 8 * plain.perception(as_is, seeds), rtol=1e-4)

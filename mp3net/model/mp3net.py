@@ -21,20 +21,19 @@ from mp3net.stage import Stage
 
 
 class Amplitudes:
-    """The representation of MP3net: MDCT amplitudes of every channel (section 2.1)."""
+    """The representation of MP3net: MDCT amplitudes of every channel (section 2.1), times `scale`."""
 
-    def __init__(self, bands):
-        self._mdct = MDCT(bands)
+    def __init__(self, bands, scale):
+        self._mdct, self._scale = MDCT(bands), scale
         self.overlap = bands  # a crop of M blocks takes M + 1 of samples
 
     def encode(self, waveform):
         """`[batch, (M+1) N, channel]` samples to amplitudes `[batch, M, N, channel]`."""
-        return self._mdct.forward(waveform)
+        return self._scale * self._mdct.forward(waveform)
 
     def decode(self, amplitudes):
         """Amplitudes `[batch, M, N, channel]` to the `[batch, (M-1) N, channel]` samples that are free of aliasing."""
-        bands = amplitudes.shape[2]
-        return self._mdct.inverse(amplitudes)[:, bands:-bands]
+        return self._mdct.inverse(amplitudes / self._scale, trim=True)
 
 
 class MP3net(tf.Module):
@@ -68,14 +67,14 @@ class MP3net(tf.Module):
                 f"MP3net.average_decay is {average_decay!r}; it is between 0 and 1, or None for no average."
             )
         self.sizes = architecture or Architecture()
-        self.perception = PerceptionLayer(perception or Perception(), self.sizes.rate_hz, self.sizes.bands)
+        self.perception = PerceptionLayer(perception or Perception(), self.sizes)
         self.batch_size, self.steps_per_round, self.phases = batch_size, critic_steps, tuple(phases)
         self.penalty_weight, self.drift_weight, self.penalty_epsilon = penalty_weight, drift_weight, penalty_epsilon
         self.learning_rate, self.beta_1 = learning_rate, beta_1
         self._adam = {"beta_2": beta_2, "epsilon": adam_epsilon}
         self.average_decay = average_decay
         self.rate_hz, self.channels = self.sizes.rate_hz, self.sizes.channels
-        self.representation = Amplitudes(self.sizes.bands)
+        self.representation = Amplitudes(self.sizes.bands, self.sizes.amplitude_scale)
         self.generator = self.discriminator = self.average = None
 
     def stages(self, steps):

@@ -3,6 +3,7 @@
 What both real and generated amplitudes pass through before they enter D (figure 4, section 2.2).
 """
 
+import math
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -36,16 +37,12 @@ class Perception:
 class PerceptionLayer(tf.Module):
     """`Perception` at work on amplitudes of one shape. It has no variables."""
 
-    def __init__(self, perception, rate_hz, bands):
+    def __init__(self, perception, sizes):
         super().__init__()
-        self.perception = perception
-        self.model = PsychoacousticModel(
-            rate_hz,
-            bands,
-            bark_bands=perception.bark_bands,
-            alpha=perception.alpha,
-            full_scale_db=perception.full_scale_db,
-        )
+        p = self.perception = perception
+        # What the networks see as 1 is an amplitude of 1 / scale, and so that much below full scale.
+        level_db = p.full_scale_db - 20 * math.log10(sizes.amplitude_scale)
+        self.model = PsychoacousticModel(sizes.rate_hz, sizes.bands, p.bark_bands, p.alpha, level_db, p.noise_factor)
 
     def __call__(self, amplitudes, seeds):
         """`[batch, block, band, channel]` to the same shape;
