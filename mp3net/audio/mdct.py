@@ -1,9 +1,9 @@
 """The modified discrete cosine transform: the paper's section 2.1, equations 1 to 6.
 
 The transform is linear, and a block of amplitudes is a weighted sum of two consecutive blocks of samples. So equation 2
-is written as what it is: a convolution over blocks, two wide, whose kernel is the windowed cosine; the inverse is its
-transpose. Channels share a row with the bands, and the kernel keeps them apart by zeros: multiplying by those costs
-less than the passes over memory that a fold, its reversal and two transpositions take (`benchmarks/signals.py`).
+is written as what it is: a convolution over blocks, two wide, whose kernel is the windowed cosine, for each channel
+apart; the inverse is its transpose. That is twice the arithmetic of a fold into one block, and less time: a fold and
+its reversal pass over memory more often (`benchmarks/signals.py`).
 """
 
 import math
@@ -37,14 +37,16 @@ class MDCT:
     Args:
         bands: N, the number of bands and of samples per block.
         window: float64 [2 x bands]; None is the Vorbis window. Reconstruction needs equations 4 and 5 of it.
+        xla: whether it must run inside XLA, which knows no faster way to take two channels apart.
     """
 
-    def __init__(self, bands, window=None):
+    def __init__(self, bands, window=None, xla=False):
         if bands < 1:
             raise ValueError(f"an MDCT needs at least 1 band, not {bands}")
-        self.bands = bands
-        self._table = cosine_table(bands, vorbis_window(bands) if window is None else np.asarray(window))
-        self._kernels = {}
+        self.bands, self._xla = bands, xla
+        table = cosine_table(bands, vorbis_window(bands) if window is None else np.asarray(window))
+        # As a convolution's kernel: [2, N (n), N (k)].
+        self._kernel = np.stack(np.split(table, 2)).astype(np.float32)
 
     def forward(self, waveform):
         """The amplitudes A_k(m) of a waveform.
@@ -59,17 +61,20 @@ class MDCT:
             ValueError: the number of samples does not fit. Known at run time only, one that is no multiple of N raises
                 `tf.errors.InvalidArgumentError` instead.
         """
-        samples, channels = waveform.shape[1], waveform.shape[2]
+        samples = waveform.shape[1]
         if samples is not None and (samples % self.bands or samples < 2 * self.bands):
             raise ValueError(
                 f"an MDCT of {self.bands} bands takes a multiple of {self.bands} samples, at least {2 * self.bands}, "
                 f"not {samples}"
             )
-        # Equation 1: x((mN + n) t0) is blocks[m, n].
-        blocks = self._rows(waveform, channels, blocks=None if samples is None else samples // self.bands)
-        # Equation 2.
-        amplitudes = tf.nn.conv1d(blocks, self._kernel(channels), stride=1, padding="VALID")
-        return tf.reshape(amplitudes, [_size(amplitudes, 0), _size(amplitudes, 1), self.bands, channels])
+        shape = [_size(waveform, 0), -1 if samples is None else samples // self.bands, self.bands]
+        amplitudes = []
+        for channel in self._apart(waveform):
+            # Equation 1: x((mN + n) t0) is blocks[m, n].
+            blocks = tf.reshape(channel, shape)
+            # Equation 2.
+            amplitudes.append(tf.nn.conv1d(blocks, self._kernel, stride=1, padding="VALID"))
+        return self._together(amplitudes)
 
     def inverse(self, amplitudes, trim=False):
         """The waveform that `forward` made the amplitudes from, or would have.
@@ -82,35 +87,41 @@ class MDCT:
         Returns:
             float32 [batch, sample, channel] of (M + 1) x N samples; trimmed, (M - 1) x N.
         """
-        channels = amplitudes.shape[3]
         if amplitudes.shape[2] != self.bands:
             raise ValueError(f"an MDCT of {self.bands} bands takes amplitudes of as many, not {amplitudes.shape[2]}")
-        rows = self._rows(amplitudes, channels, blocks=amplitudes.shape[1])
-        batch, blocks = _size(rows, 0), _size(rows, 1)
-        # With equations 4 and 5, the rows of equation 2 are orthogonal, and at this scale 1 / sqrt(4N) long: 4N times
-        # the transpose is the inverse.
-        waveform = tf.nn.conv1d_transpose(
-            rows,
-            4 * self.bands * self._kernel(channels),
-            output_shape=[batch, blocks + 1, self.bands * channels],
-            strides=1,
-            padding="VALID",
-        )
-        waveform = tf.reshape(waveform, [batch, (blocks + 1) * self.bands, channels])
+        batch, blocks = _size(amplitudes, 0), _size(amplitudes, 1)
+        waveforms = []
+        for channel in self._apart(amplitudes):
+            # With equations 4 and 5, the rows of equation 2 are orthogonal, and at this scale 1 / sqrt(4N) long: 4N
+            # times the transpose is the inverse.
+            kernel, shape = 4 * self.bands * self._kernel, [batch, blocks + 1, self.bands]
+            overlapped = tf.nn.conv1d_transpose(channel, kernel, shape, strides=1, padding="VALID")
+            waveforms.append(tf.reshape(overlapped, [batch, (blocks + 1) * self.bands]))
+        waveform = self._together(waveforms)
         return waveform[:, self.bands : -self.bands] if trim else waveform
 
-    def _rows(self, tensor, channels, blocks):
-        """Any tensor whose last axis is the channel, as float32 [batch, block, band or sample x channel]."""
-        rows = tf.reshape(tensor, [_size(tensor, 0), -1 if blocks is None else blocks, self.bands * channels])
-        return tf.cast(rows, tf.float32)
+    def _apart(self, tensor):
+        """A tensor whose last axis is the channel, as a list of float32 tensors without it."""
+        tensor = tf.cast(tensor, tf.float32)
+        pair = tensor.shape[-1] == 2 and not self._xla
+        return list(_apart_two(tensor)) if pair else tf.unstack(tensor, axis=-1)
 
-    def _kernel(self, channels):
-        """The table of equation 2 as a convolution's kernel: float32 [2, N x channel (n, c), N x channel (k, c)]."""
-        if channels not in self._kernels:
-            halves = np.split(self._table, 2)
-            kernel = np.stack([np.kron(half, np.eye(channels)) for half in halves])
-            self._kernels[channels] = kernel.astype(np.float32)
-        return self._kernels[channels]
+    def _together(self, tensors):
+        """The tensor that `_apart` took apart."""
+        return _together_two(*tensors) if len(tensors) == 2 and not self._xla else tf.stack(tensors, axis=-1)
+
+
+# Two interleaved channels lie in memory as complex numbers do, and TensorFlow takes those apart many times faster than
+# it unstacks. It knows no gradient of that view, so each way is given as the other's.
+@tf.custom_gradient
+def _apart_two(tensor):
+    pairs = tf.bitcast(tensor, tf.complex64)
+    return (tf.math.real(pairs), tf.math.imag(pairs)), _together_two
+
+
+@tf.custom_gradient
+def _together_two(first, second):
+    return tf.bitcast(tf.complex(first, second), tf.float32), _apart_two
 
 
 def _size(tensor, axis):
