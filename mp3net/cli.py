@@ -55,6 +55,21 @@ def require_tensorflow():
             os.close(screen)
 
 
+def _tensorflow_trouble(error):
+    """What to tell of those errors of TensorFlow that a user can mend, else None."""
+    if "tensorflow" not in sys.modules:
+        return None
+    errors = sys.modules["tensorflow"].errors
+    text = str(error)
+    if isinstance(error, errors.OpError) and "No space left" in text:
+        return _ADVICE[errno.ENOSPC]
+    if isinstance(error, errors.PermissionDeniedError):
+        return _ADVICE[errno.EACCES]
+    if isinstance(error, errors.ResourceExhaustedError):
+        return "out of memory; lower MP3net.batch_size, or use a smaller configuration"
+    return None
+
+
 def run(main):
     """Calls `main()` and leaves the process with its exit status.
 
@@ -76,6 +91,12 @@ def run(main):
             raise
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{advice}", file=sys.stderr)
+        status = 1
+    except Exception as error:
+        told = _tensorflow_trouble(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

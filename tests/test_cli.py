@@ -3,6 +3,7 @@
 import errno
 
 import pytest
+import tensorflow as tf
 from helpers import command
 
 import mp3net
@@ -57,3 +58,19 @@ def test_every_action_has_help_and_a_version(module):
     assert version.returncode == 0 and mp3net.__version__ in version.stdout
     assert command(module, "--help").returncode == 0
     assert command(module, "--no_such_flag").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (tf.errors.ResourceExhaustedError(None, None, "metrics.jsonl; No space left on device"), "the disk is full"),
+        (tf.errors.UnknownError(None, None, "events; No space left on device"), "the disk is full"),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"), "lower MP3net.batch_size"),
+        (tf.errors.PermissionDeniedError(None, None, "metrics.jsonl"), "permission denied"),
+    ],
+)
+def test_what_tensorflow_meets_is_a_line_too(error, said, capsys):
+    assert ends(failing(error)) == 1
+    assert said in capsys.readouterr().err
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        cli.run(failing(tf.errors.InvalidArgumentError(None, None, "of our own making")))

@@ -158,3 +158,13 @@ def test_durations_are_said_as_people_do(seconds, said):
 def test_settings_that_make_no_sense_are_told(wrong):
     with pytest.raises(UserError, match=f"train.{next(iter(wrong))}"):
         Training(None, **{"steps": 2, **wrong})
+
+
+def test_a_recording_that_cannot_be_read_costs_nothing_that_was_learnt(tmp_path):
+    def broken(stage, first_step, steps_per_round):
+        yield from itertools.islice(batches(stage, first_step, steps_per_round), 4)
+        raise UserError("piece.wav is gone")
+
+    with pytest.raises(UserError, match="piece.wav is gone"):
+        train(Training(Counter(), 40), Devices(), broken, tmp_path, "config", None, lambda line: None)
+    assert checkpoints.latest(tmp_path).step == 8

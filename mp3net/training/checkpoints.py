@@ -11,6 +11,7 @@ A folder without `state.json` is not a checkpoint, so a save that dies half way 
 
 import json
 import os
+import re
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -48,9 +49,8 @@ class Checkpoint:
             status = tf.train.Checkpoint(**items).read(os.path.join(self.path, _WEIGHTS))
             status.assert_existing_objects_matched().expect_partial()
         except (tf.errors.OpError, ValueError, AssertionError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
             raise UserError(
-                f"{self.path} does not fit: it is damaged or of another configuration ({reason}). "
+                f"{self.path} does not fit: it is damaged or of another configuration ({_reason(error)}). "
                 "Use another checkpoint, or the configuration saved in it."
             ) from None
 
@@ -180,4 +180,7 @@ def _remove(path):
 
 
 def _reason(error):
-    return (getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)).splitlines()[0][:200]
+    """What went wrong, of an `OSError` or of TensorFlow's errors, which put names of graph nodes and paths before it."""
+    text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", text).strip().splitlines()[0]
+    return text.rpartition("; ")[2].strip()[:200]

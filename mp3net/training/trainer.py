@@ -106,8 +106,13 @@ def train(training, devices, batches, workdir, configuration, resumed=None, log=
 
             while step < stage_end and interruption.signal is None:
                 # ---- step
-                with clock.waiting():
-                    examples, keys = next(data)
+                try:
+                    with clock.waiting():
+                        examples, keys = next(data)
+                except UserError:  # a recording that cannot be read: what was learnt until now is good
+                    if step > saved_step:
+                        save()
+                    raise
                 scalars, bad = round_step(examples, keys)
                 step += system.steps_per_round
                 if bad is not None:
