@@ -26,7 +26,7 @@ try:
 except ModuleNotFoundError as missing:
     if missing.name != "mido":
         raise
-    cli.run(lambda: (_ for _ in ()).throw(UserError("mido is not installed: pip install 'mp3net[corpus]'.")))
+    sys.exit("error: mido is not installed: pip install 'mp3net[corpus]'.")
 
 SHOW_PROGRESS_S = 2.0
 

@@ -180,7 +180,7 @@ def _remove(path):
 
 
 def _reason(error):
-    """What went wrong, of an `OSError` or of TensorFlow's errors, which put names of graph nodes and paths before it."""
+    """What went wrong, of an `OSError` or of an error of TensorFlow, which puts graph nodes and paths before it."""
     text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
     text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", text).strip().splitlines()[0]
     return text.rpartition("; ")[2].strip()[:200]
