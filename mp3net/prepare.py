@@ -5,6 +5,9 @@ from mp3net.data.conversion import Settings
 from mp3net.data.preparation import prepare
 from mp3net.errors import UsageError
 
+# The shipped configuration that takes audio of each rate.
+CONFIGURATIONS = {22016: "95s", 11008: "lab", 5504: "demo"}
+
 
 def flags():
     """The parser of this command's flags."""
@@ -35,6 +38,8 @@ def main(arguments=None):
     settings = Settings(asked.rate, asked.channels, asked.upmix)
     report = prepare(asked.source, asked.out, settings, asked.years, asked.splits, asked.jobs)
     print(report.text(shown=10))
+    gin = CONFIGURATIONS.get(asked.rate, "FILE")
+    print(f"Train on it: python -m mp3net.train --gin {gin} --data {asked.out} --workdir runs/first")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from helpers import TINY, command
 
-from mp3net import configuration, describe
+from mp3net import configuration, describe, prepare
 from mp3net.errors import UsageError, UserError
 from mp3net.model.cost import layer_records
 
@@ -69,6 +69,11 @@ def test_a_parameter_on_the_command_line_is_in_force_and_told():
     training, _ = configuration.load(["demo"], ["train.steps = 10", "MP3net.batch_size = 3"])
     assert training.steps == 10 and training.system.batch_size == 3
     assert "train.steps = 10" in configuration.in_force() and "MP3net.beta_2 = 0.9" in configuration.in_force()
+
+
+def test_prepare_names_a_configuration_of_its_rate():
+    for rate_hz, name in prepare.CONFIGURATIONS.items():
+        assert configuration.load([name])[0].system.rate_hz == rate_hz
 
 
 def test_names_are_found_with_and_without_folder_and_ending():

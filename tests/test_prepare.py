@@ -72,7 +72,7 @@ def test_maestro_from_the_command_line(tmp_path):
     status, said, _ = finish(command("--source", source, "--out", out, "--years", "2004", "2008", "--jobs", "2"))
     assert status == 0
     assert said.splitlines()[-1] == f"Train on it: python -m mp3net.train --gin 95s --data {out} --workdir runs/first"
-    assert (out / "report.txt").read_text() == said
+    assert said.startswith((out / "report.txt").read_text())
     table = rows(out)
     assert os.path.exists(out / "maestro-v2.0.0.csv")
     assert [row["audio_filename"] for row in table] == ["2004/p.wav", "2008/p.wav"]

@@ -58,7 +58,6 @@ class Report:
         ]
         lines += reasons(self.left_out, shown)
         lines += [f"note: {note}" for note in self.notes]
-        lines.append(f"Train on it: python -m mp3net.train --gin 95s --data {self.out} --workdir runs/first")
         return "\n".join(lines)
 
 
