@@ -179,13 +179,13 @@ def test_probe_and_peak_of_each_kind(tmp_path, ending):
     info = files.probe(path)
     assert (info.frames, info.rate_hz, info.channels) == (3 * 44100, 44100, 2)
     assert info.duration_s == 3
-    assert files.peak(path) == pytest.approx(0.5, abs=1e-3 if ending in ("wav", "flac") else 0.03)
+    assert files.peak(path, 44100, 2) == pytest.approx(0.5, abs=1e-3 if ending in ("wav", "flac") else 0.03)
 
 
 def test_peak_at_the_last_sample(tmp_path):
     samples = np.zeros((100_000, 2))
     samples[-1, 1] = -0.75
-    assert files.peak(wav(tmp_path / "a.wav", samples, 44100)) == 0.75
+    assert files.peak(wav(tmp_path / "a.wav", samples, 44100), 44100, 2) == 0.75
 
 
 def test_bad_files(tmp_path):

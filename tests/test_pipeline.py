@@ -10,7 +10,9 @@ import tensorflow as tf
 from helpers import assert_close, tones, write_corpus
 
 from mp3net.audio.mdct import MDCT
+from mp3net.data.conversion import Settings
 from mp3net.data.pipeline import DataSettings, Pipeline
+from mp3net.data.preparation import prepare
 from mp3net.errors import UserError
 from mp3net.stage import Stage
 
@@ -127,3 +129,19 @@ def test_tensorflow_io_refuses_what_it_cannot_read(tmp_path):
     soundfile.write(tmp_path / "tone.ogg", tones(6, 8000), 8000)
     with pytest.raises(UserError, match=r"tone\.ogg.*16-bit"):
         pipeline(tmp_path, reader="tensorflow-io")
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("slicing", ["fixed", "random"])
+def test_a_prepared_corpus_gives_the_same_examples_as_its_source(tmp_path, slicing, channels):
+    (tmp_path / "in").mkdir()
+    for i, frames in enumerate((11025, 12501, 15338, 20001)):  # at 4,000 Hz: 4000.0, 4535.5, 5564.8 and 7256.6 samples
+        wave = tones(2, 11025, seed=i)[:frames]
+        soundfile.write(tmp_path / "in" / f"{i}.wav", wave, 11025, subtype="PCM_16")
+    prepare(tmp_path / "in", tmp_path / "out", Settings(RATE_HZ, channels, False), jobs=1)
+    source, prepared = (pipeline(tmp_path / name, channels, slicing=slicing) for name in ("in", "out"))
+    assert (source.resamples, prepared.resamples) == (4, 0)
+    assert source.plan(STAGE.crop_samples).lengths == prepared.plan(STAGE.crop_samples).lengths
+    for (mine, _), (other, _) in zip(take(source, 2), take(prepared, 2), strict=True):
+        assert np.abs(mine).max() > 0.01
+        assert_close(mine, other, atol=1e-3)  # to what 16 bits hold, at the level of 0.999

@@ -7,6 +7,7 @@ from helpers import assert_close
 from scipy import stats
 
 from mp3net.model import randomness
+from mp3net.model.layers import Initializer
 from mp3net.model.randomness import Purpose
 
 
@@ -17,6 +18,16 @@ def pairs(examples, purpose=Purpose.D_LATENT, seed=0):
 def test_no_two_draws_share_a_seed():
     found = [tuple(pair) for seed in (0, 1) for purpose in Purpose for pair in pairs(range(50), purpose, seed).numpy()]
     assert len(found) == len(set(found)) == 2 * len(Purpose) * 50
+
+
+def test_initial_weights_share_no_stream_with_the_latents_of_a_run():
+    """One stream drawn as uniforms and as normals would show in the radius of Box and Muller."""
+    for seed in (0, 1):
+        weights = Initializer(seed).glorot_uniform([512], 1, 1).numpy()
+        for purpose in (Purpose.D_LATENT, Purpose.G_LATENT, Purpose.SAMPLE_LATENT):
+            for example in (0, 1):
+                latents = randomness.latents(pairs([example], purpose, seed), 512).numpy()[0]
+                assert abs(stats.spearmanr(weights[::2], latents[::2] ** 2 + latents[1::2] ** 2).statistic) < 0.3
 
 
 def test_an_example_draws_the_same_whatever_batch_it_is_in():

@@ -91,14 +91,9 @@ def read_crop(path, start, count, rate_hz, channels, upmix=False):
     return np.concatenate(parts) if parts else np.zeros((0, channels), np.float32)
 
 
-def peak(path):
-    """The largest absolute sample over all channels of a local file, 1.0 being full scale. Raises `AudioFileError`."""
-    largest = 0.0
-    with _open(path) as sound:
-        for at in range(0, sound.frames, sound.samplerate):
-            block = _read(sound, min(sound.samplerate, sound.frames - at), path)
-            largest = max(largest, float(np.abs(block).max()))
-    return largest
+def peak(path, rate_hz, channels, upmix=False):
+    """The largest absolute sample of what `stream` yields, 1.0 being full scale. Raises `AudioFileError`."""
+    return max(float(np.abs(block).max()) for block in stream(path, rate_hz, channels, upmix))
 
 
 _PREPARE_FIRST = "only 16-bit WAVs from `python -m mp3net.prepare` can be read from remote storage"

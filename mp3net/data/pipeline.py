@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from mp3net.audio import files
+from mp3net.audio.resample import output_frames
 from mp3net.data.corpus import open_corpus
 from mp3net.data.crops import CropPlan
 from mp3net.errors import UserError
@@ -75,7 +76,7 @@ class Pipeline:
 
     def plan(self, crop_samples):
         """The `CropPlan` of a stage."""
-        lengths = tuple(recording.frames * self.rate_hz // recording.rate_hz for recording in self.recordings)
+        lengths = tuple(output_frames(each.frames, each.rate_hz, self.rate_hz) for each in self.recordings)
         names = tuple(recording.audio_filename for recording in self.recordings)
         return CropPlan(names, lengths, crop_samples, self.overlap, self.settings.slicing, self.seed)
 
@@ -136,11 +137,10 @@ class Pipeline:
 
     @functools.cache  # noqa: B019 (a pipeline lives as long as its run)
     def _gain(self, recording):
-        """The factor that brings a recording to `settings.peak`;
-
-        Read through once, where its corpus does not say its peak.
-        """
+        """What brings a recording to `settings.peak`; one whose corpus does not say its peak is read through once."""
         if self.settings.peak is None:
             return 1.0
-        peak = files.peak(recording.path) if recording.peak is None else recording.peak
+        peak = recording.peak
+        if peak is None:
+            peak = files.peak(recording.path, self.rate_hz, self.channels, self.settings.upmix)
         return self.settings.peak / peak if peak > 0 else 1.0

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from mp3net.model import randomness
+
 
 @dataclass(frozen=True)
 class LayerRecord:
@@ -38,16 +40,17 @@ def recording():
 
 
 class Initializer:
-    """Draws initial weights: Glorot uniform, the n-th draw a function of (seed, n) alone."""
+    """Draws initial weights: Glorot uniform, the n-th draw a function of (seed of the run, n) alone."""
 
     def __init__(self, seed):
-        self._seed, self._draws = seed, 0
+        self._key, self._draws = randomness.key(seed, randomness.Purpose.INITIAL_WEIGHTS), 0
 
     def glorot_uniform(self, shape, fan_in, fan_out):
         """float32 of `shape`, uniform within sqrt(6 / (fan_in + fan_out)) of zero (Glorot and Bengio, 2010)."""
         limit = math.sqrt(6.0 / (fan_in + fan_out))
         self._draws += 1
-        return tf.random.stateless_uniform(shape, [self._seed, self._draws], -limit, limit)
+        pair = tf.constant([self._key, self._draws], tf.int64)
+        return tf.random.stateless_uniform(shape, pair, -limit, limit, alg=randomness.ALGORITHM)
 
 
 def leaky_relu(x, slope):

@@ -23,17 +23,21 @@ class Purpose(enum.IntEnum):
     G_FAKE_NOISE = 4
     MIX = 5
     SAMPLE_LATENT = 6
+    INITIAL_WEIGHTS = 7
 
 
 _PURPOSES = 64
+ALGORITHM = "philox"  # named, for the default differs by device, and with it the numbers
+
+
+def key(run_seed, purpose):
+    """The first of the two numbers that seed a stream; the second tells the streams of one purpose apart."""
+    return run_seed * _PURPOSES + int(purpose)
 
 
 def seeds(run_seed, purpose, examples):
-    """A pair of int64 for each of `examples` (int64 `[batch]`):
-
-    `[batch, 2]`, no two alike over purposes and examples.
-    """
-    first = tf.fill(tf.shape(examples), tf.constant(run_seed * _PURPOSES + int(purpose), tf.int64))
+    """A pair of int64 for each of `examples`, int64 `[batch]`: `[batch, 2]`, no two alike over purposes."""
+    first = tf.fill(tf.shape(examples), tf.constant(key(run_seed, purpose), tf.int64))
     return tf.stack([first, examples], axis=1)
 
 
@@ -46,12 +50,12 @@ def per_example(draw, pairs):
 
 def latents(pairs, size):
     """z ~ N(0, 1): `[batch, size]`."""
-    return per_example(lambda pair: tf.random.stateless_normal([size], pair), pairs)
+    return per_example(lambda pair: tf.random.stateless_normal([size], pair, alg=ALGORITHM), pairs)
 
 
 def uniforms(pairs):
     """Uniform in 0..1: `[batch]`."""
-    return per_example(lambda pair: tf.random.stateless_uniform([], pair), pairs)
+    return per_example(lambda pair: tf.random.stateless_uniform([], pair, alg=ALGORITHM), pairs)
 
 
 def truncated_latents(pairs, size, limit):
@@ -62,7 +66,7 @@ def truncated_latents(pairs, size, limit):
     low = 0.5 * tf.math.erfc(tf.constant(limit / 2**0.5, tf.float64))
 
     def draw(pair):
-        uniform = tf.random.stateless_uniform([size], pair, dtype=tf.float64)
+        uniform = tf.random.stateless_uniform([size], pair, dtype=tf.float64, alg=ALGORITHM)
         return tf.cast(tf.math.ndtri(low + uniform * (1.0 - 2.0 * low)), tf.float32)
 
     return per_example(draw, pairs)
