@@ -14,7 +14,7 @@ from common import matmul_gflops, seconds_of, tensorflow
 
 tf = tensorflow()
 
-from mp3net import configuration  # noqa: E402 (after TensorFlow, so that its chatter is silenced)
+from mp3net import cli, configuration  # noqa: E402 (after TensorFlow, so that its chatter is silenced)
 from mp3net.model.layers import recording  # noqa: E402
 from mp3net.training.sampling import Sampler  # noqa: E402
 
@@ -38,4 +38,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -50,6 +50,11 @@ def require_tensorflow():
         os.dup2(chatter.fileno(), 2)  # its C++ side logs before it can be told not to
         try:
             import tensorflow  # noqa: F401
+        except ImportError as error:
+            raise UserError(
+                f"TensorFlow is installed but does not load: {str(error).splitlines()[0][:200]}. "
+                "Install one build of it, in an environment of its own: pip install 'mp3net[cpu]'."
+            ) from None
         finally:
             os.dup2(screen, 2)
             os.close(screen)
@@ -86,7 +91,7 @@ def run(main):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as error:
-        advice = _ADVICE.get(error.errno)
+        advice = _ADVICE.get(error.errno) or (error.strerror if error.filename else None)
         if advice is None:
             raise
         where = f"{error.filename}: " if error.filename else ""

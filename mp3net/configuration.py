@@ -7,6 +7,7 @@ knows gin.
 """
 
 import importlib.resources
+import logging
 import pathlib
 
 import gin
@@ -17,6 +18,7 @@ from mp3net.model.architecture import Architecture
 from mp3net.model.mp3net import MP3net
 from mp3net.model.perception import Perception
 from mp3net.model.phases import Phase
+from mp3net.training.system import System
 from mp3net.training.trainer import Training
 
 for _made in (Architecture, Perception, MP3net, Phase):
@@ -47,14 +49,19 @@ def load(names, parameters=()):
     """
     if not names:
         raise UsageError(f"--gin is missing: a gin file, or one of {', '.join(shipped())}.")
+    files = [str(find(name)) for name in names]
+    logging.getLogger().addFilter(_not_gins)  # it logs what it raises
     gin.clear_config()
     try:
-        gin.parse_config_files_and_bindings([str(find(name)) for name in names], list(parameters), skip_unknown=False)
-        return _training(), _data()
-    except UserError:
-        raise
-    except (ValueError, TypeError, SyntaxError, RuntimeError, AttributeError, KeyError) as error:
-        raise UserError(f"{', '.join(map(str, names))}: {_first_lines(error)}") from None
+        gin.parse_config_files_and_bindings(files, list(parameters), skip_unknown=False)
+        training, data = _training(), _data()
+    except (
+        Exception
+    ) as error:  # a configuration is code of gin's language: what it raises is as varied as what it may hold
+        raise UserError(f"{', '.join(map(str, names))}: {_said(error)}") from None
+    if not isinstance(training.system, System):
+        raise UserError(f"{', '.join(map(str, names))}: train.system is {training.system!r}; it is @MP3net().")
+    return training, data
 
 
 def in_force():
@@ -91,11 +98,15 @@ def _folder():
 def differences(saved, current):
     """What two texts of `in_force` disagree on: ([line of what makes another run], [line of what does not])."""
     before, now = _bindings(saved), _bindings(current)
+    # Where a phase counts from the end, a run of another length has it elsewhere, and is another run.
+    from_the_end = any(name.endswith("Phase.last") and value != "None" for name, value in before.items())
     grave, harmless = [], []
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name, "not set"), now.get(name, "not set")
         if old != new:
-            (harmless if name in _HARMLESS else grave).append(f"{name}: {old} in the checkpoint, {new} now")
+            (harmless if name in _HARMLESS and not (name == "train.steps" and from_the_end) else grave).append(
+                f"{name}: {old} in the checkpoint, {new} now"
+            )
     return grave, harmless
 
 
@@ -116,7 +127,13 @@ def _bindings(text):
     return found
 
 
-def _first_lines(error):
-    """What gin says, without its advice on calling it from Python."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])[:400]
+def _said(error):
+    """What an error under gin says, without what gin adds on where it was called and how."""
+    text = str(error) or type(error).__name__
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("In call to configurable", "No values supplied by Gin"))]
+    return " ".join(kept[:2])[:400]
+
+
+def _not_gins(record):
+    return not str(record.msg).startswith("Path not found")

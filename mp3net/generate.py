@@ -1,5 +1,6 @@
 """python -m mp3net.generate: songs from a checkpoint, which is all it needs."""
 
+import itertools
 import os
 
 import numpy as np
@@ -36,7 +37,7 @@ def main(arguments=None):
         path = os.path.join(options.out, f"{name}.{options.format}")
         finite = np.isfinite(song)
         writing.write(path, np.where(finite, song, 0.0), system.rate_hz, options.format, subtype)
-        print(f"{path}: {_report(song, finite, system.rate_hz)}", flush=True)
+        print(f"{path}: {_report(song, finite, system.rate_hz, clips=options.bits != 'float')}", flush=True)
     return 0
 
 
@@ -60,7 +61,7 @@ def _check(options):
 
     Raises `UsageError` for flags that do not fit together.
     """
-    if options.truncation is not None and options.truncation <= 0:
+    if options.truncation is not None and not 0 < options.truncation < float("inf"):
         raise UsageError(f"--truncation {options.truncation}: it must be above 0.")
     if options.bits == "float" and options.format != "wav":
         raise UsageError(f"--bits float goes with --format wav, not {options.format}.")
@@ -71,6 +72,8 @@ def _check(options):
         if steps < 2:
             raise UsageError(f"--steps {steps}: an interpolation takes at least 2.")
         first, second = options.interpolate
+        if not (0 <= first < 2**63 and 0 <= second < 2**63):
+            raise UsageError(f"--interpolate {first} {second}: seeds are whole numbers from 0.")
         return [
             (f"from-{first}-to-{second}-{i:03d}", lambda sampler, i=i: sampler.between(first, second, i / (steps - 1)))
             for i in range(steps)
@@ -82,22 +85,25 @@ def _check(options):
     if options.n is not None and options.n < 1:
         raise UsageError(f"--n {options.n}: it must be at least 1.")
     seeds = range(options.n or 1) if options.seeds is None else parse_seeds(options.seeds)
-    return [(f"seed-{seed:06d}", lambda sampler, seed=seed: sampler.song(seed)) for seed in seeds]
+    return ((f"seed-{seed:06d}", lambda sampler, seed=seed: sampler.song(seed)) for seed in seeds)
 
 
 def parse_seeds(text):
-    """ "0-15,20" to the seeds that it names, in order; raises `UsageError` where it names none."""
-    found = []
+    """Yields the seeds that a text such as 0-15,20 names, in order; raises `UsageError` at once where it names none."""
+    ranges = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+        numbers = [number for number in (first, last) if number or dash or number is first]
+        if not all(number.isascii() and number.isdigit() and int(number) < 2**63 for number in numbers):
             wrong = part.strip() or "nothing"
             raise UsageError(f"--seeds {text}: {wrong!r} is neither a seed nor a range such as 0-15.")
-        found.extend(range(int(first), int(last or first) + 1))
-    return found
+        ranges.append(range(int(first), int(last or first) + 1))
+        if not ranges[-1]:
+            raise UsageError(f"--seeds {text}: the range {part.strip()} runs backwards.")
+    return itertools.chain.from_iterable(ranges)
 
 
-def _report(song, finite, rate_hz):
+def _report(song, finite, rate_hz, clips=True):
     """Duration, peak and RMS of a song `[sample, channel]`, and a warning where it is not what anyone wants to hear."""
     if not finite.any():
         return "WARNING: not a number anywhere; the training has failed"
@@ -109,7 +115,7 @@ def _report(song, finite, rate_hz):
     if _db(rms) < _SILENT_DB:
         line += f"; WARNING: silent (below {_SILENT_DB:.0f} dB RMS)"
     clipped = int(np.count_nonzero(np.abs(song[finite]) > 1.0))
-    if clipped:
+    if clipped and clips:
         line += f"; WARNING: {clipped} samples clipped ({100 * clipped / song.size:.2g} %)"
     return line
 

@@ -11,7 +11,8 @@ def for_sampling(checkpoint):
     description = checkpoint.architecture
     try:
         system = _SYSTEMS[description["system"]].from_architecture(description).build_generator()
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{checkpoint.path}/architecture.json describes no system known here: {error}.") from None
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, UserError) as error:
+        path = f"{checkpoint.path}/architecture.json"
+        raise UserError(f"{path} is damaged, or of a newer release: {str(error).rstrip('.')}.") from None
     checkpoint.restore(system.generation_items())
     return system

@@ -3,12 +3,14 @@
 import os
 
 from mp3net import cli
-from mp3net.errors import UserError
+from mp3net.errors import UsageError, UserError
 
 
 def main(arguments=None):
     """Reads flags and configuration, then hands over to `training/trainer.py`."""
     options = _parser().parse_args(arguments)
+    if not options.workdir and not options.dry_run:
+        raise UsageError("--workdir is missing: a folder for checkpoints and metrics.")
     cli.require_tensorflow()
     import tensorflow as tf
 
@@ -23,14 +25,12 @@ def main(arguments=None):
     pipeline = _pipeline(options, settings, training, stages)
     if options.dry_run:
         return _dry_run(options, training, stages, devices)
-    if not options.workdir:
-        raise UserError("--workdir is missing: a folder for checkpoints and metrics.")
 
     _make_workdir(options.workdir)
     text = configuration.in_force()
     resumed = checkpoints.latest(options.workdir)
     if resumed:
-        _compare(configuration.differences(resumed.configuration, text), options)
+        _compare(resumed, text, pipeline.identity, options)
         if resumed.step >= training.steps:
             print(f"{options.workdir} is trained to step {resumed.step} of {training.steps}: nothing to do.")
             return 0
@@ -38,15 +38,15 @@ def main(arguments=None):
     if resumed:
         resumed.restore(system.checkpoint_items())
         print(f"resuming {resumed.path} at step {resumed.step}", flush=True)
+        if options.init_from:
+            print(f"--init_from {options.init_from} is for a new run, and is left aside")
     elif options.init_from:
-        source = checkpoints.find(options.init_from)
-        source.restore(system.weight_items())
-        system.weights_replaced()
-        print(f"starting from the weights of {source.path}", flush=True)
+        _start_from(checkpoints.find(options.init_from), system, options)
     with tf.io.gfile.GFile(os.path.join(options.workdir, "config.gin"), "w") as file:
         file.write(text)
 
-    ended_by = train(training, devices, pipeline.batches, options.workdir, text, resumed, _log)
+    record = {"configuration": text, "data": pipeline.identity}
+    ended_by = train(training, devices, pipeline.batches, options.workdir, record, resumed, _log)
     if ended_by is not None:
         print("Stopped. The same command goes on from here.")
         return 128 + ended_by
@@ -92,10 +92,10 @@ def _pipeline(options, settings, training, stages):
         print(f"left out {name}: {reason}")
     if len(corpus.left_out) > 5:
         print(f"left out {len(corpus.left_out) - 5} more")
-    plan = pipeline.plan(stages[0].crop_samples)
+    plans = [pipeline.plan(stage.crop_samples) for stage in stages]
     print(
         f"{options.data}: {len(corpus.recordings)} recordings, {corpus.duration_s / 3600:.2f} h, "
-        f"{plan.count} {settings.slicing} crops of {stages[0].crop_samples / system.rate_hz:.2f} s",
+        f"{plans[0].count} {settings.slicing} crops of {stages[0].crop_samples / system.rate_hz:.2f} s",
         flush=True,
     )
     if pipeline.resamples:
@@ -135,20 +135,41 @@ def _make_workdir(path):
         ) from None
 
 
-def _compare(found, options):
-    """Prints what differs from the run that is resumed;
+def _compare(resumed, text, data, options):
+    """Prints what differs from the run that is resumed; refuses what makes it another run, unless told otherwise."""
+    from mp3net import configuration
 
-    Refuses what would make it another run, unless told otherwise.
-    """
-    grave, harmless = found
+    grave, harmless = configuration.differences(resumed.configuration, text)
+    before = resumed.host_state.get("data")
+    if before != data:
+        counts = (found["recordings"] if isinstance(found, dict) else "unknown" for found in (before, data))
+        grave.append("--data: {} recordings in the checkpoint's, {} now, and not the same ones".format(*counts))
     for line in harmless:
         print(f"changed: {line}")
-    if grave and not options.accept_changes:
+    _refuse(f"{options.workdir} holds a run of another configuration", grave, options)
+
+
+def _start_from(source, system, options):
+    """Sets the weights of `system` to those of another run's checkpoint, if they mean the same in it."""
+    before, now = source.architecture.get("architecture", {}), system.architecture()["architecture"]
+    lines = [
+        f"Architecture.{name}: {before.get(name)} there, {now[name]} here"
+        for name in now
+        if before.get(name) != now[name]
+    ]
+    _refuse(f"--init_from {options.init_from} is of another architecture", lines, options)
+    source.restore(system.weight_items())
+    system.weights_replaced()
+    print(f"starting from the weights of {source.path}", flush=True)
+
+
+def _refuse(what, lines, options):
+    if lines and not options.accept_changes:
         raise UserError(
-            f"{options.workdir} holds a run of another configuration:\n  " + "\n  ".join(grave) + "\n"
-            "Use another --workdir, or the run's own WORKDIR/config.gin; --accept_changes goes on all the same."
+            f"{what}:\n  " + "\n  ".join(lines) + "\n"
+            "Use another --workdir, or its own configuration (WORKDIR/config.gin); --accept_changes goes on anyway."
         )
-    for line in grave:
+    for line in lines:
         print(f"accepted: {line}")
 
 

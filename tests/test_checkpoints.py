@@ -99,12 +99,19 @@ def test_another_shape_and_another_item_are_told(tmp_path):
             checkpoints.latest(tmp_path).restore(wrong)
 
 
-def test_a_damaged_state_file_is_told(tmp_path):
-    path = os.path.join(save(tmp_path, 4), "state.json")
-    with open(path, "w") as file:
-        file.write("{")
-    with pytest.raises(UserError, match=r"state\.json is damaged"):
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"step": 8, "host_state": null, "sizes": {}}', '{"step": 1e400, "host_state": {}, "sizes": {}}'],
+)
+def test_a_damaged_state_file_is_told_and_an_old_one_stands_in_nobodys_way(tmp_path, text):
+    old = save(tmp_path, 4)
+    with open(os.path.join(save(tmp_path, 8), "state.json"), "w") as file:
+        file.write(text)
+    with pytest.raises(UserError, match=r"00000008.*state\.json is damaged"):
         checkpoints.latest(tmp_path)
+    save(tmp_path, 12)
+    assert checkpoints.latest(tmp_path).step == 12
+    assert [each.step for each in checkpoints.every(tmp_path)] == [4, 12] and os.path.isdir(old)
 
 
 def test_where_there_is_no_checkpoint_it_is_told(tmp_path):

@@ -1,5 +1,6 @@
 """`python -m mp3net.generate`: songs by seed, from the checkpoint alone."""
 
+import json
 import os
 import shutil
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 from helpers import assert_told, command
 
 from mp3net import generate
-from mp3net.errors import UsageError
+from mp3net.errors import UsageError, UserError
 from mp3net.model.architecture import Architecture
 from mp3net.model.mp3net import MP3net
 from mp3net.training import checkpoints
@@ -53,12 +54,9 @@ def test_a_seed_is_the_same_file_to_the_byte_whatever_else_is_made(workdir, tmp_
 
 
 def test_another_process_makes_the_same_bytes_and_needs_nothing_but_the_checkpoint(workdir, tmp_path):
-    moved = tmp_path / "alone"
-    shutil.copytree(workdir / "checkpoints" / "00000020", moved)
-    os.remove(moved / "config.gin")
-    os.remove(moved / "state.json")
-    shutil.copy(workdir / "checkpoints" / "00000020" / "state.json", moved)
-    process = command("generate", "--ckpt", workdir, "--seeds", "1", "--out", tmp_path / "songs", cwd=tmp_path)
+    """The checkpoint's own folder, moved away from its run; there is no gin file and no data in reach."""
+    shutil.copytree(workdir / "checkpoints" / "00000020", tmp_path / "alone")
+    process = command("generate", "--ckpt", "alone", "--seeds", "1", "--out", "songs", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     run("--ckpt", workdir, "--n", 2, "--out", tmp_path / "here")
     assert contents(tmp_path / "songs")["seed-000001.wav"] == contents(tmp_path / "here")["seed-000001.wav"]
@@ -124,13 +122,20 @@ def test_a_report_gives_seconds_peak_and_rms():
 
 
 def test_seeds_are_ranges_and_lists():
-    assert generate.parse_seeds("0-3,7, 9-9") == [0, 1, 2, 3, 7, 9]
+    assert list(generate.parse_seeds("0-3,7, 9-9")) == [0, 1, 2, 3, 7, 9]
+    endless = iter(generate.parse_seeds("0-9000000000000000000"))  # in no more memory than one
+    assert [next(endless) for _ in range(3)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
     "arguments, word",
     [
-        (["--seeds", "3-1"], "3-1"),
+        (["--seeds", "3-1"], "runs backwards"),
+        (["--seeds", "2-"], "neither a seed"),
+        (["--seeds", "²"], "neither a seed"),
+        (["--seeds", "99999999999999999999"], "neither a seed"),
+        (["--interpolate", "0", "99999999999999999999"], "whole numbers"),
+        (["--truncation", "nan"], "--truncation"),
         (["--seeds", "a"], "neither a seed"),
         (["--seeds", ""], "nothing"),
         (["--n", "0"], "--n 0"),
@@ -160,5 +165,14 @@ def test_what_is_wrong_with_a_checkpoint_is_told(workdir, tmp_path):
     text = path.read_text().replace('"latent_size": 8', '"latent_size": 9')
     path.write_text(text)
     assert_told(command("generate", "--ckpt", foreign, "--out", tmp_path / "songs"), 1, "does not fit")
+    for harm in ({"base": []}, {"amplitude_scale": 1e999}, {"latent_size": "x"}, {"unknown": 1}):
+        told = json.loads(text)
+        told["architecture"].update(harm)
+        path.write_text(json.dumps(told))
+        sizes = json.loads((path.parent / "state.json").read_text())
+        sizes["sizes"]["architecture.json"] = path.stat().st_size
+        (path.parent / "state.json").write_text(json.dumps(sizes))
+        with pytest.raises(UserError, match="architecture.json is damaged"):
+            run("--ckpt", foreign, "--out", tmp_path / "songs")
     assert not (tmp_path / "songs").exists()
     assert_told(command("generate", "--ckpt", workdir, "--out", "/proc/songs"), 1, "/proc/songs")

@@ -162,8 +162,9 @@ def test_a_phase_sets_the_rate_and_beta_1():
     system, log = build(), []
     system.discriminator_adam.apply = Spy(system.discriminator_adam.apply, log, "D")
     system.train_step(*round_of(system, phase=Phase("late", last=10, learning_rate=0.5, beta_1=0.0)))
+    system.train_step(*round_of(system, phase=Phase("still", last=10, learning_rate=0.0)))
     system.train_step(*round_of(system))
-    assert [arguments[2:] for _, arguments in log] == [(0.5, 0.0)] * 2 + [(1e-4, 0.5)] * 2
+    assert [arguments[2:] for _, arguments in log] == [(0.5, 0.0)] * 2 + [(0.0, 0.5)] * 2 + [(1e-4, 0.5)] * 2
 
 
 def test_the_average_follows_the_weights():

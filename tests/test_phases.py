@@ -27,12 +27,18 @@ def test_a_run_is_cut_where_phases_begin(phases, steps, expected):
         ([], 101, "train.steps is 101"),
         ([Phase("odd", last=31)], 100, "'odd'"),
         ([Phase("deep", last=30, trainable_blocks=4)], 100, "there are 3 blocks"),
-        ([Phase("none", last=30, trainable_blocks=0)], 100, "trainable_blocks is 0"),
+        ([Phase("one", last=30), Phase("two", first=70)], 100, "'one' and 'two' both begin at step 70"),
     ],
 )
 def test_what_does_not_fit_is_told(phases, steps, words):
     with pytest.raises(UserError, match=words):
         cut(phases, steps, 2, 3)
+
+
+@pytest.mark.parametrize("wrong", [{"first": -2}, {"last": 0}, {"first": 1.5}, {"last": 2, "trainable_blocks": 0}])
+def test_impossible_phases_are_refused(wrong):
+    with pytest.raises(UserError, match="Phase"):
+        Phase("wrong", **wrong)
 
 
 @pytest.mark.parametrize("ends", [{}, {"first": 2, "last": 2}])

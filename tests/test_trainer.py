@@ -15,6 +15,8 @@ from mp3net.training.devices import Devices
 from mp3net.training.summaries import Averages, Summaries, duration
 from mp3net.training.trainer import Training, train
 
+RECORD = {"configuration": "config", "data": {"recordings": 3}}
+
 
 class Counter(tf.Module):
     """A system whose one variable adds up the examples that it is given, in two stages of rounds of two steps."""
@@ -62,7 +64,7 @@ def run(workdir, steps=20, system=None, resumed=None, on_log=lambda line: None, 
         on_log(line)
 
     settings = {"log_every": 4, "save_every_steps": 6, **options}
-    ended = train(Training(system, steps, **settings), Devices(), batches, workdir, "config", resumed, log)
+    ended = train(Training(system, steps, **settings), Devices(), batches, workdir, RECORD, resumed, log)
     return system, lines, ended
 
 
@@ -131,6 +133,40 @@ def test_a_signal_saves_first(tmp_path, number):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # as it was before the run
 
 
+def test_after_a_signal_no_further_stage_is_begun_and_a_finished_run_is_finished(tmp_path):
+    def interrupt_at(text):
+        return lambda line: os.kill(os.getpid(), signal.SIGTERM) if line.startswith(text) else None
+
+    system, lines, ended = run(tmp_path / "early", on_log=interrupt_at("step 4"))
+    assert ended == signal.SIGTERM and system.seen == ["a"] and not any("stage second" in line for line in lines)
+    _, _, ended = run(tmp_path / "late", on_log=interrupt_at("step 20"))
+    assert ended is None and checkpoints.latest(tmp_path / "late").step == 20
+
+
+def test_a_terminal_that_closes_costs_nothing_that_was_learnt(tmp_path):
+    def closed(line):
+        if line.startswith("step 8"):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run(tmp_path, on_log=closed, save_every_steps=1000)
+    assert checkpoints.latest(tmp_path).step == 8
+
+
+def test_a_round_that_fails_half_way_is_not_saved(tmp_path):
+    class Failing(Counter):
+        def train_step(self, stage, batches, examples):
+            scalars, finite = super().train_step(stage, batches, examples)
+            with tf.control_dependencies(
+                [tf.debugging.assert_less(tf.reduce_max(examples), tf.constant(40, tf.int64))]
+            ):
+                return {name: tf.identity(value) for name, value in scalars.items()}, finite
+
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        run(tmp_path, system=Failing())
+    assert checkpoints.latest(tmp_path).step == 12
+
+
 def test_rows_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 2, "d_loss": 1.0}\n{"step": 4, "d_loss": 2.0}\n{"step": 6, "d_lo')
@@ -166,5 +202,5 @@ def test_a_recording_that_cannot_be_read_costs_nothing_that_was_learnt(tmp_path)
         raise UserError("piece.wav is gone")
 
     with pytest.raises(UserError, match="piece.wav is gone"):
-        train(Training(Counter(), 40), Devices(), broken, tmp_path, "config", None, lambda line: None)
+        train(Training(Counter(), 40), Devices(), broken, tmp_path, RECORD, None, lambda line: None)
     assert checkpoints.latest(tmp_path).step == 8

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 import posixpath
 from dataclasses import dataclass, field
@@ -218,10 +219,10 @@ def _recording(folder, name, row, channels, upmix):
         try:
             info = files.AudioInfo(int(row["frames"]), int(row["rate_hz"]), int(row["channels"]))
             level = {"gain": float(row["gain"]), "peak": float(row["peak"])}
+            if min(info.frames, info.rate_hz, info.channels) < 1 or not 0 <= level["peak"] < math.inf:
+                raise ValueError
         except ValueError:
-            raise AudioFileError(
-                path, "its line in the CSV holds something else than numbers; prepare it again"
-            ) from None
+            raise AudioFileError(path, "its line in the CSV holds impossible numbers; prepare it again") from None
         if not riff.is_remote(path):  # remote files are not looked at: a thousand requests would take minutes
             _check_size(path, info)
     else:

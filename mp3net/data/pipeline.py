@@ -5,15 +5,18 @@ encode -> batch -> the steps of a round -> prefetch.
 """
 
 import functools
+import hashlib
+import os
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
 from mp3net.audio import files
 from mp3net.audio.resample import output_frames
 from mp3net.data.corpus import open_corpus
 from mp3net.data.crops import CropPlan
-from mp3net.errors import UserError
+from mp3net.errors import UserError, check_number
 
 READERS = ("soxr", "tensorflow-io")
 
@@ -39,10 +42,11 @@ class DataSettings:
     def __post_init__(self):
         if self.reader not in READERS:
             raise UserError(f"data.reader is {self.reader!r}; it is one of {', '.join(READERS)}.")
-        if self.peak is not None and not 0 < self.peak <= 1:
-            raise UserError(
-                f"data.peak is {self.peak!r}; it is above 0 and at most 1, or None to keep the recordings' levels."
-            )
+        check_number("data.peak", self.peak, above=0, high=1, optional=True)
+        check_number("data.threads", self.threads, low=1, whole=True, optional=True)
+        for name in ("years", "splits"):
+            if not isinstance(getattr(self, name), tuple | list | None):
+                raise UserError(f"data.{name} is {getattr(self, name)!r}; it is a list, or None for all.")
 
 
 class Pipeline:
@@ -73,6 +77,12 @@ class Pipeline:
     def resamples(self):
         """How many recordings are not at the model's rate, and so are resampled crop by crop."""
         return sum(recording.rate_hz != self.rate_hz for recording in self.recordings)
+
+    @property
+    def identity(self):
+        """What tells one set of recordings from another, as plain JSON: how many, and a digest of names and lengths."""
+        names = [(os.path.splitext(each.audio_filename)[0], round(each.duration_s, 2)) for each in self.recordings]
+        return {"recordings": len(names), "digest": hashlib.sha256(repr(names).encode()).hexdigest()[:16]}
 
     def plan(self, crop_samples):
         """The `CropPlan` of a stage."""
@@ -110,30 +120,39 @@ class Pipeline:
         return steps.batch(steps_per_round, drop_remainder=True).prefetch(2)
 
     def _load_by_soxr(self, plan, example):
-        read = functools.partial(self._read, plan)
-        return tf.numpy_function(read, [example], tf.float32, stateful=False)
+        def read(position):
+            index, start = plan.crop(position)
+            recording = self.recordings[index]
+            rate, channels = self.rate_hz, self.channels
+            crop = files.read_crop(recording.path, start, plan.crop_samples, rate, channels, self.settings.upmix)
+            return crop if self.settings.peak is None else crop * self._gain(recording)
+
+        return tf.numpy_function(self._noting_errors(read), [example], tf.float32, stateful=False)
 
     def _load_by_tensorflow_io(self, plan, example):
         from mp3net.data import tfio_reader
 
-        index, start = tf.numpy_function(
-            lambda position: plan.crop(position), [example], [tf.int64, tf.int64], stateful=False
-        )
-        gains = tf.constant([self._gain(recording) for recording in self.recordings], tf.float32)
-        waveform = tfio_reader.read_crop(self.recordings, index, start, plan.crop_samples, self.rate_hz, self.channels)
-        return waveform * gains[index]
+        def choose(position):
+            index, start = plan.crop(position)
+            return np.int64(index), np.int64(start), np.float32(self._gain(self.recordings[index]))
 
-    def _read(self, plan, example):
-        try:
-            index, start = plan.crop(example)
-            recording = self.recordings[index]
-            crop = files.read_crop(
-                recording.path, start, plan.crop_samples, self.rate_hz, self.channels, self.settings.upmix
-            )
-            return crop if self.settings.peak is None else crop * self._gain(recording)
-        except UserError as error:
-            self._error = error
-            raise
+        kinds = [tf.int64, tf.int64, tf.float32]
+        index, start, gain = tf.numpy_function(self._noting_errors(choose), [example], kinds, stateful=False)
+        return gain * tfio_reader.read_crop(
+            self.recordings, index, start, plan.crop_samples, self.rate_hz, self.channels
+        )
+
+    def _noting_errors(self, function):
+        """`function`, whose `UserError` is kept for `batches` to raise: tf.data passes on no more than its text."""
+
+        def noting(*arguments):
+            try:
+                return function(*arguments)
+            except UserError as error:
+                self._error = error
+                raise
+
+        return noting
 
     @functools.cache  # noqa: B019 (a pipeline lives as long as its run)
     def _gain(self, recording):

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from mp3net.errors import UserError
+from mp3net.errors import UserError, check_number
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,21 @@ class Architecture:
     stddev_epsilon: float = 1e-8
 
     def __post_init__(self):
+        if not isinstance(self.base, tuple | list) or len(self.base) != 2:
+            raise UserError(f"Architecture.base is {self.base!r}; it is (blocks, bands).")
         object.__setattr__(self, "base", tuple(self.base))
-        for name, value in {**dataclasses.asdict(self), "base[0]": self.base[0], "base[1]": self.base[-1]}.items():
-            whole = name not in ("base", "leaky_slope", "stddev_epsilon", "amplitude_scale")
-            if whole and (not isinstance(value, int) or value < 1):
-                raise UserError(f"Architecture.{name} is {value!r}; it must be a whole number of at least 1.")
-        if len(self.base) != 2 or self.base[1] % 2:
-            raise UserError(f"Architecture.base is {self.base}; it is (blocks, bands) with an even number of bands.")
-        if not self.amplitude_scale > 0:
-            raise UserError(f"Architecture.amplitude_scale is {self.amplitude_scale}; it must be above 0.")
-        if not 0 < self.leaky_slope <= 1:
-            raise UserError(f"Architecture.leaky_slope is {self.leaky_slope}; it must be above 0 and at most 1.")
+        check_number("Architecture.base[0]", self.base[0], low=1, whole=True)
+        check_number("Architecture.base[1]", self.base[1], low=2, whole=True)
+        if self.base[1] % 2:
+            raise UserError(
+                f"Architecture.base is {self.base}; its bands must be even, for the top octave is half of them."
+            )
+        for name in ("latent_size", "shallowest_features", "max_features", "channels", "rate_hz", "head_features"):
+            check_number(f"Architecture.{name}", getattr(self, name), low=1, whole=True)
+        check_number("Architecture.model_blocks", self.model_blocks, low=1, high=10, whole=True)
+        check_number("Architecture.amplitude_scale", self.amplitude_scale, above=0)
+        check_number("Architecture.leaky_slope", self.leaky_slope, above=0, high=1)
+        check_number("Architecture.stddev_epsilon", self.stddev_epsilon, above=0)
 
     @property
     def blocks(self):

@@ -7,7 +7,7 @@ import dataclasses
 import tensorflow as tf
 
 from mp3net.audio.mdct import MDCT
-from mp3net.errors import UserError
+from mp3net.errors import UserError, check_number
 from mp3net.model import losses, randomness
 from mp3net.model.architecture import Architecture
 from mp3net.model.discriminator import Discriminator
@@ -15,7 +15,7 @@ from mp3net.model.generator import Generator
 from mp3net.model.layers import Initializer, Layer
 from mp3net.model.optimizer import Adam
 from mp3net.model.perception import Perception, PerceptionLayer
-from mp3net.model.phases import cut
+from mp3net.model.phases import Phase, cut
 from mp3net.model.randomness import Purpose
 from mp3net.stage import Stage
 
@@ -59,13 +59,17 @@ class MP3net(tf.Module):
         phases=(),
     ):  # fmt: skip
         super().__init__()
-        for name, value in {"batch_size": batch_size, "critic_steps": critic_steps}.items():
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"MP3net.{name} is {value!r}; it must be a whole number of at least 1.")
-        if average_decay is not None and not 0 < average_decay < 1:
-            raise UserError(
-                f"MP3net.average_decay is {average_decay!r}; it is between 0 and 1, or None for no average."
-            )
+        check_number("MP3net.batch_size", batch_size, low=1, whole=True)
+        check_number("MP3net.critic_steps", critic_steps, low=1, whole=True)
+        for name, value in {"penalty_weight": penalty_weight, "drift_weight": drift_weight}.items():
+            check_number(f"MP3net.{name}", value, low=0)
+        for name, value in {"penalty_epsilon": penalty_epsilon, "adam_epsilon": adam_epsilon}.items():
+            check_number(f"MP3net.{name}", value, above=0)
+        for name, value in {"learning_rate": learning_rate, "beta_1": beta_1, "beta_2": beta_2}.items():
+            check_number(f"MP3net.{name}", value, low=0, high=1)
+        check_number("MP3net.average_decay", average_decay, above=0, high=1, optional=True)
+        if not all(isinstance(phase, Phase) for phase in phases):
+            raise UserError(f"MP3net.phases is {phases!r}; it is a list of @Phase().")
         self.sizes = architecture or Architecture()
         self.perception = PerceptionLayer(perception or Perception(), self.sizes)
         self.batch_size, self.steps_per_round, self.phases = batch_size, critic_steps, tuple(phases)
@@ -189,7 +193,9 @@ class MP3net(tf.Module):
     def _apply(self, adam, gradients, variables, phase):
         gradients = [self.cross_replica_mean(gradient) for gradient in gradients]
         beta_1 = self.beta_1 if phase.beta_1 is None else phase.beta_1
-        adam.apply(gradients, variables, phase.learning_rate or self.learning_rate, beta_1)
+        adam.apply(
+            gradients, variables, self.learning_rate if phase.learning_rate is None else phase.learning_rate, beta_1
+        )
         # A sum is finite only if its terms are: one number per gradient, in place of a mask as large as the network.
         return {
             f"gradient of {self.titles[variable.ref()]}": tf.math.is_finite(tf.reduce_sum(gradient))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from mp3net.audio.psychoacoustics import PsychoacousticModel
-from mp3net.errors import UserError
+from mp3net.errors import UserError, check_number
 
 LAYERS = ("noise", "projection", "quantiser", "none")
 
@@ -32,6 +32,11 @@ class Perception:
     def __post_init__(self):
         if self.layer not in LAYERS:
             raise UserError(f"Perception.layer is {self.layer!r}; it is one of {', '.join(LAYERS)}.")
+        check_number("Perception.noise_factor", self.noise_factor, low=0)
+        check_number("Perception.projection_slope", self.projection_slope, low=0, high=1)
+        check_number("Perception.bark_bands", self.bark_bands, low=1, whole=True)
+        check_number("Perception.alpha", self.alpha, above=0)
+        check_number("Perception.full_scale_db", self.full_scale_db)
 
 
 class PerceptionLayer(tf.Module):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mp3net.errors import UserError
+from mp3net.errors import UserError, check_number
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Phase:
     def __post_init__(self):
         if (self.first is None) == (self.last is None):
             raise UserError(f"Phase {self.name!r}: give either first (a step) or last (steps before the end).")
+        check_number("Phase.first", self.first, low=0, whole=True, optional=True)
+        check_number("Phase.last", self.last, low=1, whole=True, optional=True)
+        check_number("Phase.learning_rate", self.learning_rate, low=0, optional=True)
+        check_number("Phase.beta_1", self.beta_1, low=0, high=1, optional=True)
+        check_number("Phase.trainable_blocks", self.trainable_blocks, low=1, whole=True, optional=True)
 
     def start(self, steps):
         """The step at which it begins in a run of `steps` steps."""
@@ -40,8 +45,13 @@ def cut(phases, steps, multiple, model_blocks):
     for what, value in [("train.steps", steps), *((f"The start of phase {p.name!r}", p.start(steps)) for p in ordered)]:
         if value % multiple:
             raise UserError(f"{what} is {value}: it must be a multiple of MP3net.critic_steps, {multiple}.")
+    for phase, following in zip(ordered[1:-1], ordered[2:], strict=True):
+        if phase.start(steps) == following.start(steps):
+            raise UserError(
+                f"The phases {phase.name!r} and {following.name!r} both begin at step {phase.start(steps)}."
+            )
     for phase in ordered:
-        if phase.trainable_blocks is not None and not 1 <= phase.trainable_blocks <= model_blocks:
+        if phase.trainable_blocks is not None and phase.trainable_blocks > model_blocks:
             raise UserError(
                 f"Phase {phase.name!r}: trainable_blocks is {phase.trainable_blocks}; there are {model_blocks} blocks."
             )

@@ -89,11 +89,16 @@ def keep_last(workdir, count):
 
 
 def every(workdir):
-    """The complete checkpoints of a run, oldest first."""
-    found = [_open(os.path.join(_root(workdir), name)) for name in _folders(workdir)]
-    return sorted(
-        (checkpoint for checkpoint in found if checkpoint is not None), key=lambda checkpoint: checkpoint.step
-    )
+    """The complete checkpoints of a run, oldest first. Raises `UserError` where the newest is damaged."""
+    names = _folders(workdir)
+    found = []
+    for name in names:
+        try:
+            found.append(_open(os.path.join(_root(workdir), name)))
+        except UserError:
+            if name == names[-1]:
+                raise
+    return sorted((each for each in found if each is not None), key=lambda checkpoint: checkpoint.step)
 
 
 def latest(workdir):
@@ -140,15 +145,15 @@ def _open(path):
     if not tf.io.gfile.exists(os.path.join(path, _STATE)):
         return None
     state = _read_json(os.path.join(path, _STATE))
-    try:
-        return Checkpoint(path, int(state["step"]), state["host_state"])
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{os.path.join(path, _STATE)} is damaged. Delete {path} to go on without it.") from None
+    kinds = {"step": int, "host_state": dict, "sizes": dict}
+    if not isinstance(state, dict) or not all(isinstance(state.get(name), kind) for name, kind in kinds.items()):
+        raise UserError(f"{os.path.join(path, _STATE)} is damaged. Delete {path} to go on without it.")
+    return Checkpoint(path, state["step"], state["host_state"])
 
 
 def _check_sizes(checkpoint, before):
     advice = f"Delete it to go on from {before}." if before else "It cannot be used; give another."
-    for name, size in _read_json(os.path.join(checkpoint.path, _STATE)).get("sizes", {}).items():
+    for name, size in _read_json(os.path.join(checkpoint.path, _STATE))["sizes"].items():
         path = os.path.join(checkpoint.path, name)
         if not tf.io.gfile.exists(path):
             raise UserError(f"{checkpoint.path} is damaged: {name} is missing. {advice}")
@@ -181,6 +186,6 @@ def _remove(path):
 
 def _reason(error):
     """What went wrong, of an `OSError` or of an error of TensorFlow, which puts graph nodes and paths before it."""
-    text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
-    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", text).strip().splitlines()[0]
-    return text.rpartition("; ")[2].strip()[:200]
+    text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error) or type(error).__name__
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]", "", text).strip().partition("\n")[0]
+    return (text.rpartition("; ")[2] or text).strip()[:200]

@@ -1,13 +1,15 @@
 """What a generative system must offer so that the trainer can drive it without knowing what it is."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mp3net.stage import Stage
 
 
 class Representation(Protocol):
     """What the networks see in place of waveforms."""
+
+    overlap: int  # samples that a crop takes beyond those after which the next one may begin
 
     def encode(self, waveform) -> Any:
         """`[batch, sample, channel]` to the tensor that `train_step` takes."""
@@ -16,6 +18,7 @@ class Representation(Protocol):
         """The tensor that the networks make, to `[batch, sample, channel]`."""
 
 
+@runtime_checkable
 class System(Protocol):
     """A generative system, as the trainer, the checkpoints and `generate` see it.
 

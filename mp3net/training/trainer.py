@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mp3net.errors import UserError
+from mp3net.errors import UserError, check_number
 from mp3net.training import checkpoints
 from mp3net.training.summaries import Averages, Summaries, progress_line
 
@@ -33,21 +33,22 @@ class Training:
 
     def __post_init__(self):
         for name in ("steps", "log_every", "save_every_steps", "keep"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"train.{name} is {value!r}; it must be a whole number of at least 1.")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
-            raise UserError(f"train.seed is {self.seed!r}; it must be a whole number from 0 to 2147483647.")
+            check_number(f"train.{name}", getattr(self, name), low=1, whole=True)
+        check_number("train.save_every_minutes", self.save_every_minutes, low=0)
+        check_number("train.seed", self.seed, low=0, high=2**31 - 1, whole=True)
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Interruption:
-    """Notes SIGTERM and Ctrl-C, for the loop to save before it leaves; a second one ends the process at once."""
+    """Notes SIGTERM, SIGHUP and Ctrl-C, for the loop to save before it leaves; a second one ends the process."""
 
     def __init__(self):
         self.signal = None
 
     def __enter__(self):
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_):
@@ -60,7 +61,7 @@ class Interruption:
         signal.signal(number, signal.SIG_DFL)
 
 
-def train(training, devices, batches, workdir, configuration, resumed=None, log=print):
+def train(training, devices, batches, workdir, record, resumed=None, log=print):
     """Trains `training.system`, already built, to its last step.
 
     Args:
@@ -68,7 +69,7 @@ def train(training, devices, batches, workdir, configuration, resumed=None, log=
       devices: where, see devices.py.
       batches: `batches(stage, first_step, steps_per_round)` iterates over what `System.train_step` takes.
       workdir: folder of checkpoints, metrics and TensorBoard events.
-      configuration: text that is saved with each checkpoint.
+      record: {"configuration": text, "data": plain JSON}, what the run is of; saved with each checkpoint.
       resumed: the `Checkpoint` whose weights the system holds, or None for a new run.
       log: takes each line for the terminal.
 
@@ -84,18 +85,26 @@ def train(training, devices, batches, workdir, configuration, resumed=None, log=
 
     def save():
         nonlocal saved_step, saved_at
-        path = checkpoints.save(
-            workdir, step, system.checkpoint_items(), system.architecture(), configuration, {"averages": averages.state}
-        )
+        host_state = {"averages": averages.state, "data": record["data"]}
+        items, architecture = system.checkpoint_items(), system.architecture()
+        path = checkpoints.save(workdir, step, items, architecture, record["configuration"], host_state)
         checkpoints.keep_last(workdir, training.keep)
         saved_step, saved_at = step, time.monotonic()
         log(f"saved {path}")
 
-    with Interruption() as interruption:
+    def leave():
+        """However the loop is left, what was learnt is kept: a closed terminal or a bad recording costs nothing."""
+        if whole and step > saved_step:
+            save()
+
+    whole = True  # whether the weights are those of `step`: not within a round, nor after one that went wrong
+    with contextlib.ExitStack() as exits:
+        interruption = exits.enter_context(Interruption())
+        exits.callback(leave)
         stage_end = 0
         for stage in stages:
             stage_end += stage.steps
-            if step >= stage_end:
+            if step >= stage_end or interruption.signal is not None:
                 continue
 
             # ---- this stage's graph and data
@@ -106,18 +115,15 @@ def train(training, devices, batches, workdir, configuration, resumed=None, log=
 
             while step < stage_end and interruption.signal is None:
                 # ---- step
-                try:
-                    with clock.waiting():
-                        examples, keys = next(data)
-                except UserError:  # a recording that cannot be read: what was learnt until now is good
-                    if step > saved_step:
-                        save()
-                    raise
+                with clock.waiting():
+                    examples, keys = next(data)
+                whole = False
                 scalars, bad = round_step(examples, keys)
-                step += system.steps_per_round
                 if bad is not None:
-                    raise _not_finite(step, bad, workdir)
+                    raise _not_finite(step + system.steps_per_round, bad, workdir)
+                step += system.steps_per_round
                 averages.add(scalars)
+                whole = True
                 clock.round()
 
                 # ---- log
@@ -130,9 +136,7 @@ def train(training, devices, batches, workdir, configuration, resumed=None, log=
                 minutes = (time.monotonic() - saved_at) / 60
                 if step - saved_step >= training.save_every_steps or minutes >= training.save_every_minutes:
                     save()
-        if step > saved_step:
-            save()
-        return interruption.signal
+    return interruption.signal if step < training.steps else None
 
 
 class Round:
