@@ -70,7 +70,7 @@ def in_force():
 
 
 def find(name):
-    """The path of a gin file, or of a shipped configuration:
+    """The path of a gin file or of a shipped configuration.
 
     "95s", "95s.gin" and "configs/95s.gin" are one and the same.
     """

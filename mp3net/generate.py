@@ -57,7 +57,7 @@ def _parser():
 
 
 def _check(options):
-    """The songs to make: a list of (file name, function of a `Sampler`).
+    """The songs to make, each as (file name, function of a `Sampler`).
 
     Raises `UsageError` for flags that do not fit together.
     """

@@ -1,7 +1,4 @@
-"""`Stage`, the one noun that systems, data and training share;
-
-Below every room, so that none need import another for it.
-"""
+"""`Stage`, which systems, data and training share, below every room so that none need import another for it."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass

@@ -46,8 +46,5 @@ class SpectralMeasures:
 
 
 def log_spectral_distance(first, second):
-    """How far apart two sets of songs lie in their average spectra:
-
-    The root mean square over the bands of the difference, dB.
-    """
+    """The root mean square over the bands of the difference of two sets' average spectra, dB."""
     return float(np.sqrt(np.mean(np.square(first.spectrum_db - second.spectrum_db))))

@@ -1,7 +1,4 @@
-"""What a configuration costs, counted from the layers themselves as they are traced:
-
-Shapes, parameters, FLOP, memory.
-"""
+"""What a configuration costs: shapes, parameters, FLOP and memory, counted from the layers as they are traced."""
 
 import tensorflow as tf
 
@@ -13,10 +10,7 @@ _FLOAT_BYTES = 4
 
 
 def layer_records(sizes):
-    """`LayerRecord`s of one pass of one example through both networks of an `Architecture`, in order, by network;
-
-    Nothing is computed.
-    """
+    """`LayerRecord`s of both networks of an `Architecture`, in the order of a pass, by network; nothing is computed."""
     inputs = {
         "generator": (Generator, [1, sizes.latent_size]),
         "discriminator": (Discriminator, [1, *sizes.output_shape]),

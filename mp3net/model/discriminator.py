@@ -61,9 +61,9 @@ class Discriminator(tf.Module):
         self.score = Dense("score", a.head_features, 1, initializer)
 
     def __call__(self, amplitudes, groups=1):
-        """`[groups x batch, block, band, channel]` to scores `[groups x batch]`, float32;
+        """Amplitudes `[groups x batch, block, band, channel]` to scores `[groups x batch]`, float32.
 
-        See `minibatch_stddev` for `groups`.
+        `groups` is as of `minibatch_stddev`.
         """
         x = self.from_channels(amplitudes)
         for block in self.model_blocks[:-1]:

@@ -1,18 +1,13 @@
-"""The training objective: Wasserstein losses, the gradient penalty and the drift term (section 3.2). All of it is
-float32.
+"""The training objective (section 3.2): Wasserstein losses, the gradient penalty and the drift term, in float32.
 
-Scores are `[batch]`. Every mean is over the examples at hand: over a replica's share of the batch, if there are
-replicas.
+Scores are `[batch]`. Every mean is over the examples at hand: over a replica's share of the batch, if there are any.
 """
 
 import tensorflow as tf
 
 
 def wasserstein_estimate(real_scores, fake_scores):
-    """mean D(real) - mean D(fake):
-
-    What the critic makes of the distance between the two distributions (Arjovsky et al., 2017).
-    """
+    """mean D(real) - mean D(fake), the critic's estimate of the Wasserstein distance (Arjovsky et al., 2017)."""
     return tf.reduce_mean(real_scores) - tf.reduce_mean(fake_scores)
 
 

@@ -210,9 +210,9 @@ class MP3net(tf.Module):
             mean.assign_sub((1.0 - decay) * (mean - variable))
 
     def sample(self, seeds, truncation=None):
-        """Songs of int64 `seeds` `[n]`, n known:
+        """Songs `[n, sample, channel]` of int64 `seeds` `[n]`, n known.
 
-        `[n, sample, channel]`. `truncation` bounds |z|, for safer and more alike songs.
+        `truncation` bounds |z|, for safer songs that are more alike.
         """
         return self.songs(self.latents(seeds, truncation))
 

@@ -1,7 +1,4 @@
-"""The psychoacoustic layer:
-
-What both real and generated amplitudes pass through before they enter D (figure 4, section 2.2).
-"""
+"""The psychoacoustic layer that amplitudes, real and generated, pass through before D (figure 4, section 2.2)."""
 
 import math
 from dataclasses import dataclass
@@ -50,9 +47,9 @@ class PerceptionLayer(tf.Module):
         self.model = PsychoacousticModel(sizes.rate_hz, sizes.bands, p.bark_bands, p.alpha, level_db, p.noise_factor)
 
     def __call__(self, amplitudes, seeds):
-        """`[batch, block, band, channel]` to the same shape;
+        """What D sees of amplitudes `[batch, block, band, channel]`: the same shape.
 
-        `seeds` int64 `[batch, 2]`, one for each example's noise.
+        `seeds`, int64 `[batch, 2]`, are those of each example's noise.
         """
         p = self.perception
         if p.layer == "none":

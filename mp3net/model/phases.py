@@ -36,10 +36,10 @@ class Phase:
 
 
 def cut(phases, steps, multiple, model_blocks):
-    """Cuts a run of `steps` steps where phases begin: a list of (phase, steps), none of 0 steps; before the first,
-    nothing differs.
+    """Cuts a run of `steps` steps where phases begin: a list of (phase, steps), none of 0 steps.
 
-    Raises `UserError` where a length is no multiple of `multiple`, or a phase trains more blocks than there are.
+    Before the first, nothing differs. Raises `UserError` where a length is no multiple of `multiple`, where two phases
+    begin at one step, or where one trains more blocks than there are.
     """
     ordered = [Phase(first=0), *sorted(phases, key=lambda phase: phase.start(steps))]
     for what, value in [("train.steps", steps), *((f"The start of phase {p.name!r}", p.start(steps)) for p in ordered)]:

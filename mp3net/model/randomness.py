@@ -59,10 +59,8 @@ def uniforms(pairs):
 
 
 def truncated_latents(pairs, size, limit):
-    """z ~ N(0, 1) given |z| < `limit` (Brock et al., 2019, section 3.1), by the inverse of the normal distribution:
-
-    `[batch, size]`.
-    """
+    """z ~ N(0, 1) given |z| < `limit`: `[batch, size]` (Brock et al., 2019, section 3.1)."""
+    # By the inverse of the normal distribution, from uniforms of its part between -limit and limit.
     low = 0.5 * tf.math.erfc(tf.constant(limit / 2**0.5, tf.float64))
 
     def draw(pair):
@@ -73,9 +71,9 @@ def truncated_latents(pairs, size, limit):
 
 
 def slerp(first, second, fraction):
-    """The point at `fraction` of the great arc from `first` to `second`, `[n, size]`:
+    """The point at `fraction` of the great arc from `first` to `second`, `[n, size]` (White, 2016).
 
-    As likely a latent as its ends (White, 2016).
+    It is as likely a latent as its ends; a point of the straight line is not.
     """
     unit_first, unit_second = tf.linalg.l2_normalize(first, axis=1), tf.linalg.l2_normalize(second, axis=1)
     cosine = tf.clip_by_value(tf.reduce_sum(unit_first * unit_second, axis=1, keepdims=True), -1.0, 1.0)

@@ -41,10 +41,7 @@ class Checkpoint:
             return file.read()
 
     def restore(self, items):
-        """Sets every variable of `items` (trackables by name);
-
-        Raises `UserError` where the checkpoint does not hold them.
-        """
+        """Sets every variable of `items`, trackables by name; raises `UserError` where they are not in it."""
         try:
             status = tf.train.Checkpoint(**items).read(os.path.join(self.path, _WEIGHTS))
             status.assert_existing_objects_matched().expect_partial()
@@ -102,7 +99,7 @@ def every(workdir):
 
 
 def latest(workdir):
-    """The newest complete checkpoint of a run, or None;
+    """The newest complete checkpoint of a run, or None.
 
     Raises `UserError` where files of it are missing or cut short.
     """

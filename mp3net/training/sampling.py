@@ -4,8 +4,7 @@ import tensorflow as tf
 
 
 class Sampler:
-    """Makes songs one at a time, so that a seed gives the same song to the bit, whatever else is asked for, in bounded
-    memory.
+    """Makes songs one at a time: a seed gives the same song to the bit whatever else is made, in bounded memory.
 
     Args:
       system: a `System` whose `generation_items` are made and restored.

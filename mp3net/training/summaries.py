@@ -1,7 +1,4 @@
-"""What a run writes for people:
-
-A line on the terminal, a row of `metrics.jsonl`, TensorBoard scalars. The only writer of them.
-"""
+"""What a run writes for people: the line it prints, `metrics.jsonl`, TensorBoard scalars. The only writer of them."""
 
 import json
 import os
@@ -10,9 +7,9 @@ import tensorflow as tf
 
 
 class Summaries:
-    """Writes rows of a run in `workdir`;
+    """Writes the rows of a run in `workdir`.
 
-    Rows after `step`, from a run that was killed after its last checkpoint, are dropped.
+    Rows after `step`, from a run that was killed after its last checkpoint, are dropped from `metrics.jsonl`.
     """
 
     def __init__(self, workdir, step):
