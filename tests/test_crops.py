@@ -8,7 +8,7 @@ from mp3net.errors import UserError
 
 
 def plan(lengths=(100, 39, 75), slicing="fixed", seed=0, crop=40, overlap=10):
-    return CropPlan(tuple(f"file {i}" for i in range(len(lengths))), lengths, crop, overlap, slicing, seed)
+    return CropPlan(tuple(f"file {i}" for i in range(len(lengths))), lengths, crop, overlap, slicing, seed, rate_hz=10)
 
 
 def test_slices_follow_one_another_but_for_their_overlap():
@@ -49,7 +49,7 @@ def test_random_crops_are_uniform_over_all_starts_and_stay_inside():
 
 
 def test_too_short_recordings_are_told_with_the_longest():
-    with pytest.raises(UserError, match="takes 200 samples.*file 0, has 100"):
+    with pytest.raises(UserError, match=r"takes 20.00 s.*longest of 3, file 0, has 10.00 s"):
         plan(crop=200)
 
 

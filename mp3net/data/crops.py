@@ -16,7 +16,7 @@ SLICINGS = ("fixed", "random")
 
 @dataclass(frozen=True)
 class CropPlan:
-    """Crops of `crop_samples` out of recordings of `lengths` samples, all at the model's rate.
+    """Crops of `crop_samples` out of recordings of `lengths` samples, all at `rate_hz`.
 
     "fixed" slices every recording from its start, each slice beginning where the one before ended (but for the
     `overlap` that a crop needs beyond its own MDCT blocks), and shuffles all slices anew in each epoch: section 4.1 of
@@ -29,15 +29,17 @@ class CropPlan:
     overlap: int
     slicing: str
     seed: int
+    rate_hz: int
 
     def __post_init__(self):
         if self.slicing not in SLICINGS:
             raise UserError(f"data.slicing is {self.slicing!r}; it is one of {', '.join(SLICINGS)}.")
         if self.count == 0:
             longest = int(np.argmax(self.lengths))
+            crop_s, longest_s = self.crop_samples / self.rate_hz, self.lengths[longest] / self.rate_hz
             raise UserError(
-                f"No recording is long enough: a crop takes {self.crop_samples} samples, and the longest of "
-                f"{len(self.lengths)}, {self.names[longest]}, has {self.lengths[longest]}. "
+                f"No recording is long enough: a crop takes {crop_s:.2f} s, and the longest of {len(self.lengths)}, "
+                f"{self.names[longest]}, has {longest_s:.2f} s. "
                 "Add longer recordings, or choose a configuration of shorter songs."
             )
 

@@ -88,7 +88,7 @@ class Pipeline:
         """The `CropPlan` of a stage."""
         lengths = tuple(output_frames(each.frames, each.rate_hz, self.rate_hz) for each in self.recordings)
         names = tuple(recording.audio_filename for recording in self.recordings)
-        return CropPlan(names, lengths, crop_samples, self.overlap, self.settings.slicing, self.seed)
+        return CropPlan(names, lengths, crop_samples, self.overlap, self.settings.slicing, self.seed, self.rate_hz)
 
     def batches(self, stage, first_step, steps_per_round):
         """Iterates over (encoded `[steps_per_round, batch, ...]`, examples int64 `[steps_per_round, batch]`) from
