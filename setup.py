@@ -44,6 +44,6 @@ setup(
         # tensorflow-io's last release loads under TensorFlow 2.16 alone.
         "tfio": ["tensorflow-io==0.37.1", "tensorflow-cpu==2.16.*", "numpy<2"],
         "corpus": ["mido>=1.3"],  # scripts/render_corpus.py reads MIDI
-        "test": ["pytest>=8", "ruff>=0.6", "scipy>=1.11"],
+        "test": ["pytest>=8", "ruff>=0.6", "scipy>=1.11", "setuptools>=71"],
     },
 )
