@@ -7,6 +7,9 @@ from mp3net.model.generator import Generator
 from mp3net.model.layers import Initializer, recording
 
 _FLOAT_BYTES = 4
+# Three forward passes (real, generated, mixed), the gradient of the last, which the penalty is differentiated through,
+# and what the executor holds on the way: measured on a CPU (benchmarks/memory.py).
+_KEPT = 7.5
 
 
 def layer_records(sizes):
@@ -30,8 +33,8 @@ def training_cost(records, batch_size):
     real and on generated (3 + 3), and for the penalty D, its gradient by the input, and the gradient of that one along
     both of its ways (1 + 1 + 4): G + 12 D. A G update: 3 G + 2 D.
 
-    The activations are every layer's output for real, generated and mixed examples, and the gradient by each of the
-    last, which the penalty is differentiated through.
+    The activations are counted in outputs of all of D's layers, of which a D update holds the worth of `_KEPT` at its
+    peak.
     """
     pass_flop = {name: 2 * sum(record.multiply_adds for record in layers) for name, layers in records.items()}
     parameters = sum(record.parameters for layers in records.values() for record in layers)
@@ -40,7 +43,7 @@ def training_cost(records, batch_size):
         "d_step_tflop": batch_size * (pass_flop["generator"] + 12 * pass_flop["discriminator"]) / 1e12,
         "g_step_tflop": batch_size * (3 * pass_flop["generator"] + 2 * pass_flop["discriminator"]) / 1e12,
         "state_gib": 4 * parameters * _FLOAT_BYTES / 2**30,
-        "activations_gib": 4 * batch_size * outputs * _FLOAT_BYTES / 2**30,
+        "activations_gib": _KEPT * batch_size * outputs * _FLOAT_BYTES / 2**30,
     }
 
 
