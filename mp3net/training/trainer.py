@@ -79,7 +79,7 @@ def train(training, devices, batches, workdir, record, resumed=None, log=print):
     system = training.system
     stages = system.stages(training.steps)
     step = resumed.step if resumed else 0
-    averages = Averages(resumed.host_state["averages"] if resumed else None)
+    averages = Averages(resumed.host_state.get("averages") if resumed else None)
     summaries = Summaries(workdir, step)
     saved_step, saved_at = step, time.monotonic()
 
