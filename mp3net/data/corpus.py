@@ -14,7 +14,16 @@ from mp3net.errors import UserError
 AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
 # Audio that soundfile does not read, worth a word rather than silence.
 _FOREIGN_ENDINGS = (".m4a", ".mp4", ".aac", ".wma", ".opus", ".webm", ".aif", ".aiff", ".ape", ".wv", ".m4b")
-# What `mp3net.prepare` adds to MAESTRO's columns.
+# Those of MAESTRO's metadata CSV, and what `mp3net.prepare` adds to them.
+MAESTRO_COLUMNS = (
+    "canonical_composer",
+    "canonical_title",
+    "split",
+    "year",
+    "midi_filename",
+    "audio_filename",
+    "duration",
+)
 PREPARED_COLUMNS = ("frames", "rate_hz", "channels", "peak", "gain")
 _EXAMPLES = 5
 

@@ -16,19 +16,10 @@ import tqdm
 from mp3net.audio import resample
 from mp3net.audio.riff import AudioFileError, is_remote
 from mp3net.data import conversion
-from mp3net.data.corpus import AUDIO_ENDINGS, PREPARED_COLUMNS, open_corpus, reasons
+from mp3net.data.corpus import AUDIO_ENDINGS, MAESTRO_COLUMNS, PREPARED_COLUMNS, open_corpus, reasons
 from mp3net.data.journal import Journal
 from mp3net.errors import UserError
 
-_MAESTRO_COLUMNS = (
-    "canonical_composer",
-    "canonical_title",
-    "split",
-    "year",
-    "midi_filename",
-    "audio_filename",
-    "duration",
-)
 REPORT_NAME = "report.txt"
 _SHOWN = 5
 
@@ -227,7 +218,7 @@ def _convert_all(pending, out, settings, jobs, journal, report):
 
 def _csv_text(corpus, report):
     """The metadata CSV: the source's columns, or MAESTRO's for a plain folder, and those of a prepared corpus."""
-    columns = [name for name in corpus.columns or _MAESTRO_COLUMNS if name not in PREPARED_COLUMNS]
+    columns = [name for name in corpus.columns or MAESTRO_COLUMNS if name not in PREPARED_COLUMNS]
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, [*columns, *PREPARED_COLUMNS], extrasaction="ignore", lineterminator="\n")
     table.writeheader()

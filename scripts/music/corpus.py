@@ -6,20 +6,12 @@ import io
 import pathlib
 import re
 
+from mp3net.data.corpus import MAESTRO_COLUMNS
 from mp3net.errors import UserError
 
 from . import midi, notation, performance, wav
 
 PIECES = pathlib.Path(__file__).parent / "pieces"
-COLUMNS = (
-    "canonical_composer",
-    "canonical_title",
-    "split",
-    "year",
-    "midi_filename",
-    "audio_filename",
-    "duration",
-)
 SPLITS = ("train", "validation", "test")
 SUFFIXES = (".mid", ".midi")
 
@@ -80,7 +72,7 @@ def table_of(folder):
             continue
         rows = list(csv.DictReader(io.StringIO(text)))
         if rows and {"midi_filename", "audio_filename"} <= set(rows[0]):
-            return [{key: row.get(key) or "" for key in COLUMNS} for row in rows]
+            return [{key: row.get(key) or "" for key in MAESTRO_COLUMNS} for row in rows]
     return None
 
 
@@ -154,7 +146,7 @@ def _first(works, minutes):
 def write_table(path, rows):
     """Writes MAESTRO's columns, whole or not at all."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, MAESTRO_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     wav.write_whole(path, text.getvalue().encode())
