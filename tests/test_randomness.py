@@ -52,8 +52,12 @@ def test_truncated_latents_follow_the_truncated_normal(limit):
 
 
 def test_slerp_runs_along_the_arc():
-    first, second = tf.constant([[2.0, 0.0, 0.0]]), tf.constant([[0.0, 2.0, 0.0]])
-    assert_close(randomness.slerp(first, second, 0.0), first, rtol=0, atol=1e-6)
-    assert_close(randomness.slerp(first, second, 1.0), second, rtol=0, atol=1e-6)
-    assert_close(randomness.slerp(first, second, 1 / 3), [[2 * np.cos(np.pi / 6), 2 * np.sin(np.pi / 6), 0.0]])
+    """Two vectors of length 2, 60 degrees apart: a quarter of the way is 15 degrees on, as far from the origin."""
+
+    def at(degrees):
+        return 2 * np.array([[np.cos(np.radians(degrees)), np.sin(np.radians(degrees)), 0.0]], np.float32)
+
+    first, second = tf.constant(at(0)), tf.constant(at(60))
+    for fraction in (0.0, 0.25, 0.5, 1.0):
+        assert_close(randomness.slerp(first, second, fraction), at(60 * fraction), atol=1e-5)
     assert_close(randomness.slerp(first, first, 0.3), first)
