@@ -12,8 +12,8 @@ class Architecture:
 
     Each of `model_blocks` doubles the bands and multiplies the blocks by four, from a `base` of (block, band).
     `amplitude_scale` is what the networks see MDCT amplitudes times. The paper takes 1; but music's are of the order of
-    0.01, and in trials of the demo short runs came nearer to the corpus with 8. G ends in tanh, so the largest amplitude
-    that it can make is 1 / `amplitude_scale`.
+    0.01, and in trials of the demo short runs came nearer to the corpus with 8. G ends in tanh, so the largest that it
+    can make is 1 / `amplitude_scale`.
     """
 
     model_blocks: int = 6
