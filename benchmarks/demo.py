@@ -45,7 +45,7 @@ def real_measures(training, settings, options):
     pipeline = Pipeline(options.data, settings, system.rate_hz, system.channels, tf.identity, overlap, training.seed)
     halves = [SpectralMeasures(system.rate_hz, system.sizes.bands) for _ in range(2)]
     stage = system.stages(training.steps)[0]
-    crops = pipeline.dataset(stage, 0, 1).unbatch().unbatch().take(2 * options.songs)
+    crops = pipeline.dataset(stage, 0, 1).unbatch().unbatch().unbatch().take(2 * options.songs)
     for i, (waveform, _) in enumerate(crops):
         halves[i % 2].add(waveform.numpy())
     return halves

@@ -41,7 +41,7 @@ def crops_per_second(folder, blocks, batch, batches=12):
     encode = MDCT(_BANDS).forward
     pipeline = Pipeline(folder, DataSettings(peak=0.999), _RATE_HZ, 2, encode, _BANDS, seed=0)
     stage = Stage("main", 1000, batch, (blocks + 1) * _BANDS)
-    iterator = pipeline.batches(stage, 0, 1)
+    iterator = iter(pipeline.dataset(stage, 0, 1))
     for _ in range(3):
         next(iterator)
     return batch * batches / seconds_of(lambda: [next(iterator) for _ in range(batches)])

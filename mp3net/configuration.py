@@ -15,13 +15,14 @@ import gin
 from mp3net.data.pipeline import DataSettings
 from mp3net.errors import UsageError, UserError
 from mp3net.model.architecture import Architecture
+from mp3net.model.execution import Execution
 from mp3net.model.mp3net import MP3net
 from mp3net.model.perception import Perception
 from mp3net.model.phases import Phase
 from mp3net.training.system import System
 from mp3net.training.trainer import Training
 
-for _made in (Architecture, Perception, MP3net, Phase):
+for _made in (Architecture, Execution, Perception, MP3net, Phase):
     gin.external_configurable(_made, module="mp3net")
 _data = gin.external_configurable(DataSettings, "data", module="mp3net")
 _training = gin.external_configurable(Training, "train", module="mp3net")
@@ -33,7 +34,12 @@ _HARMLESS = (
     "train.save_every_steps",
     "train.save_every_minutes",
     "train.keep",
+    "train.rounds_per_call",
     "data.threads",
+    "MP3net.execution",
+    "Execution.precision",
+    "Execution.segments",
+    "Execution.recompute",
 )
 
 
@@ -103,7 +109,7 @@ def differences(saved, current):
     grave, harmless = [], []
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name, "not set"), now.get(name, "not set")
-        if old != new:
+        if old != new and {old, new} != {"not set", "None"}:  # a parameter that the other release did not have
             (harmless if name in _HARMLESS and not (name == "train.steps" and from_the_end) else grave).append(
                 f"{name}: {old} in the checkpoint, {new} now"
             )

@@ -1,5 +1,6 @@
 """python -m mp3net.train: from a folder of recordings to a trained model; the same command resumes."""
 
+import contextlib
 import os
 
 from mp3net import cli
@@ -12,46 +13,74 @@ def main(arguments=None):
     if not options.workdir and not options.dry_run:
         raise UsageError("--workdir is missing: a folder for checkpoints and metrics.")
     cli.require_tensorflow()
-    import tensorflow as tf
 
     from mp3net import configuration
-    from mp3net.training import checkpoints
-    from mp3net.training.devices import Devices
-    from mp3net.training.trainer import train
+    from mp3net.training import cluster, lock, rounds
+    from mp3net.training import devices as where
 
+    devices = where.choose(options.device)  # first: TensorFlow will not change its devices once it has run anything
     training, settings = configuration.load(options.gin, options.gin_param)
-    devices = Devices()
     stages = training.system.stages(training.steps)
+    for stage in stages:
+        devices.split(stage.batch_size, training.micro_batch)
     pipeline = _pipeline(options, settings, training, stages)
     if options.dry_run:
         return _dry_run(options, training, stages, devices)
+    try:
+        if devices.chief:
+            _make_workdir(options.workdir)
+        with lock.hold(options.workdir) if devices.chief else contextlib.nullcontext():
+            return _run(options, training, devices, pipeline)
+    except rounds.HostLost as error:
+        return cluster.end(str(error))  # not by an exception: TensorFlow would wait for the lost host before it leaves
 
-    _make_workdir(options.workdir)
+
+def _run(options, training, devices, pipeline):
+    """Builds or restores the system, trains it, and returns the exit status."""
+    from mp3net import configuration
+    from mp3net.training import checkpoints
+    from mp3net.training.trainer import train
+
     text = configuration.in_force()
     resumed = checkpoints.latest(options.workdir)
+    _agree(devices, resumed, options.workdir)
     if resumed:
         _compare(resumed, text, pipeline.identity, options)
         if resumed.step >= training.steps:
             print(f"{options.workdir} is trained to step {resumed.step} of {training.steps}: nothing to do.")
             return 0
-    system = training.system.build(devices.cross_replica_mean, training.seed)
-    if resumed:
-        resumed.restore(system.checkpoint_items())
-        print(f"resuming {resumed.path} at step {resumed.step}", flush=True)
-        if options.init_from:
-            print(f"--init_from {options.init_from} is for a new run, and is left aside")
-    elif options.init_from:
-        _start_from(checkpoints.find(options.init_from), system, options)
-    with tf.io.gfile.GFile(os.path.join(options.workdir, "config.gin"), "w") as file:
-        file.write(text)
+    with devices.scope():
+        system = training.system.build(devices.place, training.seed)
+        if resumed:
+            resumed.restore(system.checkpoint_items())
+            print(f"resuming {resumed.path} at step {resumed.step}", flush=True)
+            if options.init_from:
+                print(f"--init_from {options.init_from} is for a new run, and is left aside")
+        elif options.init_from:
+            _start_from(checkpoints.find(options.init_from), system, options)
+    if devices.chief:
+        _write(os.path.join(options.workdir, "config.gin"), text)
 
     record = {"configuration": text, "data": pipeline.identity}
-    ended_by = train(training, devices, pipeline.batches, options.workdir, record, resumed, _log)
+    log = _log if devices.chief else (lambda line: None)
+    ended_by = train(training, devices, pipeline, options.workdir, record, resumed, log)
     if ended_by is not None:
         print("Stopped. The same command goes on from here.")
         return 128 + ended_by
     print(f"Done. Songs: python -m mp3net.generate --ckpt {options.workdir} --n 16")
     return 0
+
+
+def _agree(devices, resumed, workdir):
+    """Raises `UserError` unless all hosts have found the same checkpoint."""
+    step = resumed.step if resumed else -1
+    first, last = -devices.largest(-step), devices.largest(step)
+    if first != last:
+        found = "no checkpoint" if first < 0 else f"step {first:.0f}"
+        raise UserError(
+            f"--workdir {workdir} is not one folder: one host finds {found} in it, another step {last:.0f}. "
+            "Give a folder that all hosts share: gs://, or a shared disk."
+        )
 
 
 def _parser():
@@ -61,6 +90,9 @@ def _parser():
     parser.add_argument("--workdir", metavar="DIR", help="for checkpoints and metrics; a run that is in it is resumed")
     parser.add_argument(
         "--init_from", metavar="CKPT", help="start from the weights of this working directory or checkpoint"
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto, cpu, gpu, gpu:N, tpu, or tpu:NAME (default: auto)"
     )
     parser.add_argument("--accept_changes", action="store_true", help="resume although the configuration has changed")
     parser.add_argument("--dry_run", action="store_true", help="check data and configuration, print costs, and stop")
@@ -111,7 +143,9 @@ def _dry_run(options, training, stages, devices):
 
     print(f"device: {devices.name}")
     for stage in stages:
-        print(f"stage {stage.name}: {stage.steps} steps of {stage.batch_size} examples")
+        share, parts = devices.split(stage.batch_size, training.micro_batch)
+        held = f"{share} a replica" + (f", in {parts} parts of {share // parts}" if parts > 1 else "")
+        print(f"stage {stage.name}: {stage.steps} steps of {stage.batch_size} examples, {held}")
     description = describe.description(training.system)
     describe.print_summary(description)
     describe.print_training_cost(description, training.system)
@@ -125,14 +159,20 @@ def _make_workdir(path):
     try:
         tf.io.gfile.makedirs(path)
         probe = os.path.join(path, ".writable")
-        with tf.io.gfile.GFile(probe, "w") as file:
-            file.write(" ")
+        _write(probe, " ")
         tf.io.gfile.remove(probe)
     except (tf.errors.OpError, OSError) as error:
         reason = str(getattr(error, "message", error)).splitlines()[0]
         raise UserError(
             f"--workdir {path} cannot be written to: {reason}. Choose another folder, or free some space."
         ) from None
+
+
+def _write(path, text):
+    import tensorflow as tf
+
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(text)
 
 
 def _compare(resumed, text, data, options):

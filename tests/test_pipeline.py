@@ -1,6 +1,6 @@
 """From a folder to batches: what is in them, and that they depend on (seed, step) alone."""
 
-import itertools
+import dataclasses
 import os
 
 import numpy as np
@@ -31,7 +31,12 @@ def pipeline(folder, channels=2, seed=0, rate_hz=RATE_HZ, **settings):
 
 
 def take(made, count, first_step=0):
-    return list(itertools.islice(made.batches(STAGE, first_step, 2), count))
+    """The first `count` rounds of two steps, as one replica takes them."""
+    try:
+        rounds = list(made.dataset(STAGE, first_step, 2).take(count))
+    except tf.errors.OpError:
+        raise made.error from None
+    return [(amplitudes[0], examples[0]) for amplitudes, examples in rounds]
 
 
 def test_a_batch_is_the_mdct_of_its_crops_at_the_asked_peak(corpus):
@@ -62,6 +67,34 @@ def test_a_run_that_begins_later_reads_what_the_first_would_have(corpus, slicing
         np.testing.assert_array_equal(examples, examples_again)
     other = take(pipeline(corpus, slicing=slicing, seed=1), 1)
     assert not np.array_equal(other[0][0], whole[0][0])
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_replicas_share_each_batch_and_miss_nothing(corpus, rounds):
+    """Two hosts of three replicas, a batch of 6: every step is 6 consecutive examples, each replica's its own."""
+    stage = dataclasses.replace(STAGE, batch_size=6)
+    made = pipeline(corpus)
+    hosts = []
+    for first in (0, 3):
+        dataset = made.dataset(stage, 10, 2, rounds, replicas=6, first_replica=first, count=3)
+        elements = [examples.numpy() for _, examples in dataset.take(6)]  # two calls of three replicas
+        hosts.append(np.stack(elements).reshape(2, 3, rounds, 2, 1))
+    together = np.concatenate(hosts, axis=1)  # [call, replica, round, step, example]
+    in_order = together.transpose(0, 2, 3, 1, 4)
+    np.testing.assert_array_equal(in_order.reshape(-1), np.arange(60, 60 + 2 * rounds * 2 * 6))
+
+
+def test_in_an_epoch_of_fixed_slices_every_crop_is_seen_once_however_many_hosts(corpus):
+    made = pipeline(corpus)
+    plan = made.plan(STAGE.crop_samples)
+    steps = -(-plan.count // 3)  # the last batch may reach into the next epoch
+    for hosts in (1, 3):
+        seen = []
+        for host in range(hosts):
+            dataset = made.dataset(STAGE, 0, 1, 1, hosts, host, 1)
+            seen += [int(e) for _, examples in dataset.take(steps) for e in examples.numpy().reshape(-1)]
+        crops = [plan.crop(example) for example in sorted(seen) if example < plan.count]
+        assert len(crops) == plan.count > 50 and len(set(crops)) == plan.count
 
 
 def test_recordings_at_another_rate_are_resampled_crop_by_crop(tmp_path):

@@ -1,6 +1,5 @@
 """The loop, with a system so small that a step takes no time: schedule, rows, checkpoints, resumption, interruption."""
 
-import itertools
 import json
 import os
 import signal
@@ -11,7 +10,7 @@ import tensorflow as tf
 from mp3net.errors import UserError
 from mp3net.stage import Stage
 from mp3net.training import checkpoints
-from mp3net.training.devices import Devices
+from mp3net.training.devices import choose
 from mp3net.training.summaries import Averages, Summaries, duration
 from mp3net.training.trainer import Training, train
 
@@ -46,14 +45,32 @@ class Counter(tf.Module):
         return {"system": "counter"}
 
 
-def batches(stage, first_step, steps_per_round):
-    for step in itertools.count(first_step, steps_per_round):
-        first = step * stage.batch_size
-        examples = tf.range(first, first + steps_per_round * stage.batch_size, dtype=tf.int64)
-        yield tf.ones([2, 3]), tf.reshape(examples, [2, 3])
+class Data:
+    """Examples 0, 1, 2, ... with a waveform of ones; from example `broken_at` on, a recording that is gone."""
+
+    def __init__(self, broken_at=None):
+        self.broken_at, self.error = broken_at, None
+
+    def dataset(self, stage, first_step, steps_per_round, rounds, replicas, first_replica, count):
+        assert (replicas, first_replica, count) == (1, 0, 1)
+        size = rounds * steps_per_round * stage.batch_size
+
+        def read(examples):
+            if self.broken_at is not None and examples.max() >= self.broken_at:
+                self.error = UserError("piece.wav is gone")
+                raise self.error
+            return examples
+
+        def element(index):
+            first = first_step * stage.batch_size + index * size
+            examples = tf.numpy_function(read, [tf.range(first, first + size)], tf.int64)
+            shape = [rounds, steps_per_round, stage.batch_size]
+            return tf.ones(shape), tf.reshape(tf.ensure_shape(examples, [size]), shape)
+
+        return tf.data.Dataset.counter(0, dtype=tf.int64).map(element)
 
 
-def run(workdir, steps=20, system=None, resumed=None, on_log=lambda line: None, **options):
+def run(workdir, steps=20, system=None, resumed=None, on_log=lambda line: None, data=None, **options):
     system = system or Counter()
     if resumed:
         resumed.restore(system.checkpoint_items())
@@ -64,7 +81,7 @@ def run(workdir, steps=20, system=None, resumed=None, on_log=lambda line: None, 
         on_log(line)
 
     settings = {"log_every": 4, "save_every_steps": 6, **options}
-    ended = train(Training(system, steps, **settings), Devices(), batches, workdir, RECORD, resumed, log)
+    ended = train(Training(system, steps, **settings), choose("cpu"), data or Data(), workdir, RECORD, resumed, log)
     return system, lines, ended
 
 
@@ -197,10 +214,6 @@ def test_settings_that_make_no_sense_are_told(wrong):
 
 
 def test_a_recording_that_cannot_be_read_costs_nothing_that_was_learnt(tmp_path):
-    def broken(stage, first_step, steps_per_round):
-        yield from itertools.islice(batches(stage, first_step, steps_per_round), 4)
-        raise UserError("piece.wav is gone")
-
     with pytest.raises(UserError, match="piece.wav is gone"):
-        train(Training(Counter(), 40), Devices(), broken, tmp_path, RECORD, None, lambda line: None)
+        run(tmp_path, steps=40, data=Data(broken_at=24), save_every_steps=1000)
     assert checkpoints.latest(tmp_path).step == 8

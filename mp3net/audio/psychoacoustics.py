@@ -2,8 +2,8 @@
 
 Every function takes and gives amplitudes of `mp3net.audio.mdct`, [batch, block, band, channel]. Inside, a block is one
 row of bands x channels, and the tables keep channels apart by zeros: that saves the transpositions, which would cost
-more than the threshold itself. All is float32, and differentiable: values and first and second gradients are finite
-from silence to full scale.
+more than the threshold itself. (To XLA a transposition is a way of storing: there each channel has rows of its own.)
+All is float32, and differentiable: values and first and second gradients are finite from silence to full scale.
 """
 
 import math
@@ -39,15 +39,17 @@ class PsychoacousticModel:
         full_scale_db: the level, in dB SPL, of an amplitude of 1.
         noise_factor: the noise's standard deviation, in thresholds. The paper has it "proportional to" equation 15;
             1/6, three deviations to that half threshold, is how the released code reads it.
+        xla: whether it must run inside XLA. The same comes out, but for the noise, which another generator draws.
     """
 
-    def __init__(self, rate_hz, bands, bark_bands=24, alpha=0.6, full_scale_db=120.0, noise_factor=1 / 6):
+    def __init__(self, rate_hz, bands, bark_bands=24, alpha=0.6, full_scale_db=120.0, noise_factor=1 / 6, xla=False):
         if min(rate_hz, bands, bark_bands, alpha) <= 0:
             raise ValueError(
                 f"rate_hz, bands, bark_bands and alpha must be above 0, not {rate_hz}, {bands}, {bark_bands}, {alpha}"
             )
         self.rate_hz, self.bands, self.bark_bands = rate_hz, bands, bark_bands
         self.alpha, self.full_scale_db, self.noise_factor = alpha, full_scale_db, noise_factor
+        self._xla = xla
 
         edges_bark = bark_edges(rate_hz, bark_bands)
         self.centres_bark = (edges_bark[:-1] + edges_bark[1:]) / 2
@@ -68,7 +70,8 @@ class PsychoacousticModel:
     def tonality(self, amplitudes):
         """How tonal each block is: float32 [batch, block, 1, channel], from 0 (white noise) to 1 (a pure tone)."""
         rows, channels = self._rows(amplitudes)
-        return tf.expand_dims(self._tonality(rows, channels), axis=2)
+        tonality = self._tonality(rows, channels)
+        return tf.transpose(tonality, [0, 2, 3, 1]) if self._xla else tf.expand_dims(tonality, axis=2)
 
     def threshold(self, amplitudes):
         """The amplitude below which nothing is heard: float32, the shape of `amplitudes`, above 0 everywhere."""
@@ -87,7 +90,7 @@ class PsychoacousticModel:
         # The larger power of equation 14, spread over the MDCT bands of each Bark band, as an amplitude: its root.
         quiet_power = np.repeat(self._quiet_power, channels).astype(np.float32)
         threshold_power = tf.matmul(tf.maximum(mask_power, quiet_power), self._table("_from_bark", channels))
-        return tf.reshape(tf.sqrt(threshold_power), tf.shape(amplitudes))
+        return self._amplitudes(tf.sqrt(threshold_power), amplitudes)
 
     def add_noise(self, amplitudes, threshold, seed):
         """Amplitudes with Gaussian noise that is not heard: what both nets' songs carry when they enter D.
@@ -96,25 +99,15 @@ class PsychoacousticModel:
             amplitudes: [batch, block, band, channel].
             threshold: theirs, the same shape; the gradient flows through it too.
             seed: whole numbers, [2] for the batch, or [batch, 2] for each example its own: then the noise of an example
-                is the same in whatever batch it comes. XLA draws other noise from a seed than TensorFlow does.
+                is the same in whatever batch it comes.
 
         Returns:
             float32, the shape of `amplitudes`.
         """
         amplitudes, threshold = tf.cast(amplitudes, tf.float32), tf.cast(threshold, tf.float32)
-        seed = tf.convert_to_tensor(seed)
-        shape = tf.shape(amplitudes)
-
-        def standard_normal(one_seed, of_shape):
-            # Named, because the default algorithm differs from device to device.
-            return tf.random.stateless_normal(of_shape, one_seed, alg="philox")
-
-        if seed.shape.rank == 1:
-            noise = standard_normal(seed, shape)
-        else:
-            noise = tf.map_fn(lambda one: standard_normal(one, shape[1:]), seed, fn_output_signature=tf.float32)
+        noise = self._standard_normal(amplitudes, tf.convert_to_tensor(seed))
         # Equation 15, the size of what the ear lets pass.
-        return amplitudes + self.noise_factor * threshold * tf.reshape(noise, shape)
+        return amplitudes + self.noise_factor * threshold * noise
 
     def project(self, amplitudes, threshold, slope=0.2):
         """The paper's earlier filter, "a differentiable projection similar to a Leaky ReLU": float32, the same shape.
@@ -144,13 +137,38 @@ class PsychoacousticModel:
         flatness_nepers = tf.matmul(tf.math.log(power), mean) - tf.math.log(tf.matmul(power, mean))
         return tf.clip_by_value(flatness_nepers / (_NEPERS_PER_DB * _TONAL_FLATNESS_DB), 0.0, 1.0)
 
+    def _standard_normal(self, like, seed):
+        """N(0, 1) of the shape of amplitudes `like`, for one seed or for one of each example."""
+        batch, blocks, bands, channels = _sizes(like)
+        if not self._xla:
+            if seed.shape.rank == 1:
+                return tf.random.stateless_normal([batch, blocks, bands, channels], seed, alg="philox")
+            draw = lambda one: tf.random.stateless_normal([blocks, bands, channels], one, alg="philox")  # noqa: E731
+            return tf.ensure_shape(tf.map_fn(draw, seed, fn_output_signature=tf.float32), like.shape)
+        # XLA makes of philox a loop over memory, of threefry arithmetic that stays where it is used.
+        if seed.shape.rank == 1:
+            rows = tf.random.stateless_normal([batch, channels, blocks, bands], seed, alg="threefry")
+        else:
+            shape = [channels, blocks, bands]
+            rows = tf.stack([tf.random.stateless_normal(shape, one, alg="threefry") for one in tf.unstack(seed)])
+        return self._amplitudes(rows, like)
+
     def _rows(self, amplitudes):
-        """Amplitudes as float32 [batch, block, band x channel], and how many channels there are."""
-        bands, channels = amplitudes.shape[2], amplitudes.shape[3]
+        """Amplitudes as float32 rows, and how many channels alternate in each.
+
+        [batch, block, band x channel], or inside XLA [batch, channel, block, band].
+        """
+        batch, blocks, bands, channels = _sizes(amplitudes)
         if bands != self.bands:
             raise ValueError(f"a psychoacoustic model of {self.bands} bands takes amplitudes of as many, not {bands}")
-        shape = tf.shape(amplitudes)
-        return tf.cast(tf.reshape(amplitudes, [shape[0], shape[1], bands * channels]), tf.float32), channels
+        amplitudes = tf.cast(amplitudes, tf.float32)
+        if self._xla:
+            return tf.transpose(amplitudes, [0, 3, 1, 2]), 1
+        return tf.reshape(amplitudes, [batch, blocks, bands * channels]), channels
+
+    def _amplitudes(self, rows, like):
+        """The inverse of `_rows`, of the shape of `like`."""
+        return tf.transpose(rows, [0, 2, 3, 1]) if self._xla else tf.reshape(rows, _sizes(like))
 
     def _table(self, name, channels):
         """A table for rows in which `channels` channels alternate: float32, made once for each number of channels."""
@@ -158,3 +176,8 @@ class PsychoacousticModel:
             table = np.kron(getattr(self, name), np.eye(channels))
             self._per_channel[name, channels] = table.astype(np.float32)
         return self._per_channel[name, channels]
+
+
+def _sizes(tensor):
+    """The lengths of all axes: numbers where they are known when the graph is made, tensors where they are not."""
+    return [tf.shape(tensor)[i] if size is None else size for i, size in enumerate(tensor.shape)]

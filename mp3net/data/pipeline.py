@@ -90,34 +90,38 @@ class Pipeline:
         names = tuple(recording.audio_filename for recording in self.recordings)
         return CropPlan(names, lengths, crop_samples, self.overlap, self.settings.slicing, self.seed, self.rate_hz)
 
-    def batches(self, stage, first_step, steps_per_round):
-        """Iterates over (encoded `[steps_per_round, batch, ...]`, examples int64 `[steps_per_round, batch]`) from
-        `first_step` on.
-        """
-        iterator = iter(self.dataset(stage, first_step, steps_per_round))
-        while True:
-            try:
-                yield next(iterator)
-            except tf.errors.OpError:
-                if (
-                    self._error is not None
-                ):  # raised below, in a thread of tf.data, which passes on no more than its text
-                    raise self._error from None
-                raise
+    def dataset(self, stage, first_step, steps_per_round, rounds=1, replicas=1, first_replica=0, count=1):
+        """What the replicas of one host take from `first_step` on: an endless `tf.data.Dataset`.
 
-    def dataset(self, stage, first_step, steps_per_round):
-        """The `tf.data.Dataset` that `batches` iterates over."""
+        Consecutive elements are for consecutive replicas, `first_replica` to `first_replica + count - 1` of `replicas`,
+        then for the same ones again. Each is (encoded `[rounds, steps_per_round, share, ...]`, examples int64 `[rounds,
+        steps_per_round, share]`), a share being batch / replicas. An error in it is told by `error`.
+        """
         plan = self.plan(stage.crop_samples)
         calls = self.settings.threads or tf.data.AUTOTUNE
-        examples = tf.data.Dataset.range(first_step * stage.batch_size, tf.int64.max)
+        share = stage.batch_size // replicas
+        per_replica = rounds * steps_per_round * share
 
-        def load(example):
+        def example_of(index):
+            """The place, in the endless sequence, of the `index`-th example that this host reads."""
+            element, within = index // per_replica, index % per_replica
+            step = first_step + (element // count) * rounds * steps_per_round + within // share
+            return step * stage.batch_size + (first_replica + element % count) * share + within % share
+
+        def load(index):
+            example = example_of(index)
             waveform = self._load(plan, example)
             return self.encode(tf.ensure_shape(waveform, [plan.crop_samples, self.channels])[None])[0], example
 
-        examples = examples.map(load, num_parallel_calls=calls, deterministic=True)
-        steps = examples.batch(stage.batch_size, drop_remainder=True)
-        return steps.batch(steps_per_round, drop_remainder=True).prefetch(2)
+        examples = tf.data.Dataset.counter(0, dtype=tf.int64)  # endless, and known to be: hosts need not ask each other
+        loaded = examples.map(load, num_parallel_calls=calls, deterministic=True)
+        steps = loaded.batch(share, drop_remainder=True).batch(steps_per_round, drop_remainder=True)
+        return steps.batch(rounds, drop_remainder=True).prefetch(2)
+
+    @property
+    def error(self):
+        """The `UserError` for which a dataset failed, if that is why: tf.data passes on no more than its text."""
+        return self._error
 
     def _load_by_soxr(self, plan, example):
         def read(position):
@@ -143,7 +147,7 @@ class Pipeline:
         )
 
     def _noting_errors(self, function):
-        """`function`, whose `UserError` is kept for `batches` to raise: tf.data passes on no more than its text."""
+        """`function`, whose `UserError` is kept for `error`."""
 
         def noting(*arguments):
             try:

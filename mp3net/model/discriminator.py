@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from mp3net.model import time_split
+from mp3net.model.execution import PLAIN
 from mp3net.model.layers import Convolution, Dense, minibatch_stddev
 
 
@@ -29,12 +31,15 @@ class DiscriminatorBlock(tf.Module):
         self.high_down = layer("high down", middle, outputs, strides=(2, 2))
         self.high_balance = layer("high balance", outputs, outputs, kernel=1, activation=None)
 
-    def __call__(self, x):
-        """`[batch, 4M, 2N, features[2] (+ extra_inputs)]` to `[batch, M, N, features[0]]`."""
-        both = self.both_down(self.both(x))  # [batch, 2M, 2N, mid]
+    def __call__(self, x, segments=1):
+        """`[batch, 4M, 2N, features[2] (+ extra_inputs)]` to `[batch, M, N, features[0]]`; songs may be held as
+        `segments` rows.
+        """
+        s = segments
+        both = self.both_down(self.both(x, s), s)  # [batch, 2M, 2N, mid]
         half = both.shape[2] // 2
-        low = self.low_balance(self.low_down(self.low(both[:, :, :half])))  # [batch, M, N, out]
-        high = self.high_balance(self.high_down(self.high(both[:, :, half:])))  # [batch, M, N/2, out]
+        low = self.low_balance(self.low_down(self.low(both[:, :, :half], s), s))  # [batch, M, N, out]
+        high = self.high_balance(self.high_down(self.high(both[:, :, half:], s), s))  # [batch, M, N/2, out]
         octave = low.shape[2] // 2
         return tf.concat([low[:, :, :octave], low[:, :, octave:] + high], axis=2)
 
@@ -45,9 +50,10 @@ class Discriminator(tf.Module):
     Differs: the released code puts it after that block.
     """
 
-    def __init__(self, architecture, initializer, cross_replica_mean=tf.identity):
+    def __init__(self, architecture, initializer, cross_replica_mean=tf.identity, execution=PLAIN):
         super().__init__()
         a = self.architecture = architecture
+        self.precision, self.segments = execution.precision, execution.segments_of(a)
         self.cross_replica_mean = cross_replica_mean
         slope = a.leaky_slope
         shallowest = a.features(a.model_blocks - 1)[2]
@@ -65,9 +71,12 @@ class Discriminator(tf.Module):
 
         `groups` is as of `minibatch_stddev`.
         """
-        x = self.from_channels(amplitudes)
-        for block in self.model_blocks[:-1]:
-            x = block(x)
+        held = self.segments[0]
+        x = self.from_channels(time_split.hold(tf.cast(amplitudes, self.precision), 1, held))
+        for block, segments in zip(self.model_blocks[:-1], self.segments, strict=False):
+            x = block(time_split.hold(x, held, segments), segments)
+            held = segments
+        x = time_split.hold(x, held, 1)
         x = minibatch_stddev(x, self.cross_replica_mean, groups, self.architecture.stddev_epsilon)
         x = self.model_blocks[-1](x)
         x = self.dense(tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]]))

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from mp3net.model import time_split
+from mp3net.model.execution import PLAIN
 from mp3net.model.layers import Convolution, Dense
 
 
@@ -28,21 +30,23 @@ class GeneratorBlock(tf.Module):
         self.both_up = layer("both up", middle, outputs, strides=(2, 1), transposed=True)
         self.both = layer("both", outputs, outputs)
 
-    def __call__(self, x):
-        """`[batch, M, N, features[0]]` to `[batch, 4M, 2N, features[2]]`."""
+    def __call__(self, x, segments=1):
+        """`[batch, M, N, features[0]]` to `[batch, 4M, 2N, features[2]]`; songs may be held as `segments` rows."""
+        s = segments
         octave = x[:, :, x.shape[2] // 2 :]
-        low = self.low_balance(self.low(self.low_up(x)))  # [batch, 2M, N, mid]
-        high = self.high_balance(self.high(self.high_up(octave)))  # [batch, 2M, N, mid]
+        low = self.low_balance(self.low(self.low_up(x, s), s))  # [batch, 2M, N, mid]
+        high = self.high_balance(self.high(self.high_up(octave, s), s))  # [batch, 2M, N, mid]
         both = tf.concat([low, high], axis=2)  # [batch, 2M, 2N, mid]
-        return self.both(self.both_up(both))  # [batch, 4M, 2N, out]
+        return self.both(self.both_up(both, s), s)  # [batch, 4M, 2N, out]
 
 
 class Generator(tf.Module):
     """Figure 4, left: z ~ N(0, 1) of `latent_size` to MDCT amplitudes within -1..1."""
 
-    def __init__(self, architecture, initializer):
+    def __init__(self, architecture, initializer, execution=PLAIN):
         super().__init__()
         a = self.architecture = architecture
+        self.precision, self.segments = execution.precision, execution.segments_of(a)
         deepest = a.features(0)[0]
         self.dense = Dense("dense", a.latent_size, a.base[0] * a.base[1] * deepest, initializer, slope=a.leaky_slope)
         self.model_blocks = [
@@ -53,10 +57,14 @@ class Generator(tf.Module):
 
     def __call__(self, latents):
         """`[batch, latent_size]` to amplitudes `[batch, block, band, channel]`, float32."""
-        x = tf.reshape(self.dense(latents), [-1, *self.architecture.base, self.architecture.features(0)[0]])
-        for block in self.model_blocks:
-            x = block(x)
-        return tf.cast(tf.tanh(self.to_channels(x)), tf.float32)
+        x = self.dense(tf.cast(latents, self.precision))
+        x = tf.reshape(x, [-1, *self.architecture.base, self.architecture.features(0)[0]])
+        held = 1
+        for block, segments in zip(self.model_blocks, reversed(self.segments), strict=True):
+            x = block(time_split.hold(x, held, segments), segments)
+            held = segments
+        x = time_split.hold(self.to_channels(x), held, 1)
+        return tf.tanh(tf.cast(x, tf.float32))
 
     def shallow_variables(self, blocks):
         """The variables of the `blocks` shallowest blocks and of the 1 x 1 to the channels (the hum phase, section

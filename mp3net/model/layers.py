@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from mp3net.model import randomness
+from mp3net.model import randomness, time_split
 
 
 @dataclass(frozen=True)
@@ -101,17 +101,12 @@ class Convolution(Layer):
         self.kernel = tf.Variable(initializer.glorot_uniform(shape, taps * inputs, taps * outputs), name="kernel")
         self.bias = tf.Variable(tf.zeros([outputs]), name="bias")
 
-    def __call__(self, x):
-        """`[batch, block, band, inputs]` to `[batch, block', band', outputs]`."""
+    def __call__(self, x, segments=1):
+        """`[batch, block, band, inputs]` to `[batch, block', band', outputs]`; songs may be held as `segments` rows."""
         kernel = tf.cast(self.kernel, x.dtype)
-        if self.transposed:
-            batch, (_, blocks, bands, _) = tf.shape(x)[0], x.shape
-            shape = [batch, blocks * self.strides[0], bands * self.strides[1], kernel.shape[2]]
-            y = tf.nn.conv2d_transpose(x, kernel, shape, self.strides, "SAME")
-            places = x.shape[1] * x.shape[2]
-        else:
-            y = tf.nn.conv2d(x, kernel, self.strides, "SAME")
-            places = y.shape[1] * y.shape[2]
+        y = time_split.convolve(x, kernel, self.strides, self.transposed, segments)
+        narrow = x if self.transposed else y
+        places = narrow.shape[1] * segments * narrow.shape[2]
         size = f"{kernel.shape[0]}x{kernel.shape[1]}"
         kind = f"{'transposed ' if self.transposed else ''}{size}, stride {self.strides}"
         return self._finish(x, y, kind, places * kernel.shape.num_elements())

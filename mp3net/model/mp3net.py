@@ -9,15 +9,17 @@ import tensorflow as tf
 from mp3net.audio.mdct import MDCT
 from mp3net.errors import UserError, check_number
 from mp3net.model import losses, randomness
+from mp3net.model.accumulation import mean_of_parts
 from mp3net.model.architecture import Architecture
 from mp3net.model.discriminator import Discriminator
+from mp3net.model.execution import Execution
 from mp3net.model.generator import Generator
 from mp3net.model.layers import Initializer, Layer
 from mp3net.model.optimizer import Adam
 from mp3net.model.perception import Perception, PerceptionLayer
 from mp3net.model.phases import Phase, cut
 from mp3net.model.randomness import Purpose
-from mp3net.stage import Stage
+from mp3net.stage import ALONE, Stage
 
 
 class Amplitudes:
@@ -56,7 +58,7 @@ class MP3net(tf.Module):
     def __init__(
         self, architecture=None, perception=None, batch_size=8, critic_steps=2, penalty_weight=3.0, drift_weight=0.1,
         penalty_epsilon=1e-12, learning_rate=1e-4, beta_1=0.5, beta_2=0.9, adam_epsilon=1e-7, average_decay=None,
-        phases=(),
+        phases=(), execution=None,
     ):  # fmt: skip
         super().__init__()
         check_number("MP3net.batch_size", batch_size, low=1, whole=True)
@@ -77,6 +79,7 @@ class MP3net(tf.Module):
         self.learning_rate, self.beta_1 = learning_rate, beta_1
         self._adam = {"beta_2": beta_2, "epsilon": adam_epsilon}
         self.average_decay = average_decay
+        self.execution = execution or Execution()
         self.rate_hz, self.channels = self.sizes.rate_hz, self.sizes.channels
         self.representation = Amplitudes(self.sizes.bands, self.sizes.amplitude_scale)
         self.generator = self.discriminator = self.average = None
@@ -94,12 +97,14 @@ class MP3net(tf.Module):
             self.average = self.generator
         return self
 
-    def build(self, cross_replica_mean=tf.identity, seed=0):
+    def build(self, place=ALONE, seed=0):
         """Makes both networks and their optimizers; `seed` fixes the initial weights and every draw of the run."""
-        initializer = Initializer(seed)
-        self.seed, self.cross_replica_mean = seed, cross_replica_mean
-        self.generator = Generator(self.sizes, initializer)
-        self.discriminator = Discriminator(self.sizes, initializer, cross_replica_mean)
+        initializer, execution = Initializer(seed), self.execution.on(place.platform, self.sizes)
+        self.seed, self.place = seed, place
+        self.algorithm = randomness.XLA_ALGORITHM if place.xla else randomness.ALGORITHM
+        self.perception = PerceptionLayer(self.perception.perception, self.sizes, place.xla)
+        self.generator = Generator(self.sizes, initializer, execution)
+        self.discriminator = Discriminator(self.sizes, initializer, place.cross_replica_mean, execution)
         self.generator_adam = Adam(self.generator.trainable_variables, **self._adam)
         self.discriminator_adam = Adam(self.discriminator.trainable_variables, **self._adam)
         self.titles = {
@@ -118,45 +123,49 @@ class MP3net(tf.Module):
 
         Args:
           stage: one of `stages`.
-          batches: real amplitudes `[critic_steps, batch, block, band, channel]`.
+          batches: real amplitudes `[critic_steps, batch, block, band, channel]`, a replica's share.
           examples: int64 `[critic_steps, batch]`, the place of each in the endless sequence of training examples.
 
-        Returns: float32 scalars by name (those of D averaged over its updates), and by name whether each tensor was
-        finite.
+        Returns: float32 scalars by name, of this replica's share (those of D averaged over its updates), and by name
+        whether each tensor was finite.
         """
-        phase = stage.settings
+        phase, parts = stage.settings, stage.micro_batches
         metrics, finite = [], {}
         for update in range(self.steps_per_round):
-            scalars, checks = self.update_discriminator(phase, batches[update], examples[update])
+            scalars, checks = self.update_discriminator(phase, batches[update], examples[update], parts)
             metrics.append(scalars)
             finite.update({f"{name} (D update {update + 1})": value for name, value in checks.items()})
         means = {name: tf.add_n([scalars[name] for scalars in metrics]) / len(metrics) for name in metrics[0]}
-        scalars, checks = self.update_generator(phase, examples[-1])
+        scalars, checks = self.update_generator(phase, examples[-1], parts)
         finite.update({f"{name} (G update)": value for name, value in checks.items()})
         return {**means, **scalars}, finite
 
-    def update_discriminator(self, phase, real, examples):
-        """One D iteration: fresh latents, fresh noise on real and generated, and the loss of section 3.2."""
+    def update_discriminator(self, phase, real, examples, parts=1):
+        """One D iteration on real amplitudes `[batch, block, band, channel]`, taken in `parts` one after another."""
+        variables = self._trained(self.discriminator, phase)
 
-        def pairs(purpose):
-            return randomness.seeds(self.seed, purpose, examples)
+        def part(real, examples):
+            return self._discriminator_gradients(variables, real, examples)
 
-        fake = self.generator(randomness.latents(pairs(Purpose.D_LATENT), self.sizes.latent_size))
-        noise_seeds = tf.concat([pairs(Purpose.REAL_NOISE), pairs(Purpose.D_FAKE_NOISE)], axis=0)
-        both = tf.stop_gradient(self.perception(tf.concat([real, fake], axis=0), noise_seeds))
+        gradients, scalars, checks = mean_of_parts(part, [real, examples], parts, self.place.loops)
+        return scalars, checks | self._apply(self.discriminator_adam, gradients, variables, phase)
+
+    def _discriminator_gradients(self, variables, real, examples):
+        """Fresh latents, fresh noise on real and generated, and the gradient of the loss of section 3.2."""
+        fake = self.generator(self._latents(Purpose.D_LATENT, examples))
+        noise_seeds = [self._seeds(purpose, examples) for purpose in (Purpose.REAL_NOISE, Purpose.D_FAKE_NOISE)]
+        both = tf.stop_gradient(self.perception(tf.concat([real, fake], axis=0), tf.concat(noise_seeds, axis=0)))
         seen_real, seen_fake = tf.split(both, 2)
-        mix = randomness.uniforms(pairs(Purpose.MIX))
+        mix = randomness.uniforms(self._seeds(Purpose.MIX, examples), self.algorithm)
         with tf.GradientTape() as tape:
             real_scores, fake_scores = tf.split(self.discriminator(both, groups=2), 2)
             norms = losses.gradient_norms(self.discriminator, seen_real, seen_fake, mix, self.penalty_epsilon)
             wasserstein = losses.wasserstein_estimate(real_scores, fake_scores)
             penalty, drift = losses.gradient_penalty(norms), losses.drift(real_scores)
             loss = -wasserstein + self.penalty_weight * penalty + self.drift_weight * drift
-        variables = self._trained(self.discriminator, phase)
         gradients = tape.gradient(loss, variables)
         checks = _finite({"real amplitudes": real, "generated amplitudes": fake, "amplitudes that D sees": both})
         checks |= _finite({"scores of real": real_scores, "scores of generated": fake_scores, "gradient norms": norms})
-        checks |= self._apply(self.discriminator_adam, gradients, variables, phase)
         scalars = {
             "d_loss": loss,
             "wasserstein": wasserstein,
@@ -166,24 +175,37 @@ class MP3net(tf.Module):
             "score_real": tf.reduce_mean(real_scores),
             "score_fake": tf.reduce_mean(fake_scores),
         }
-        return {name: self.cross_replica_mean(value) for name, value in scalars.items()}, checks
+        return gradients, scalars, checks
 
-    def update_generator(self, phase, examples):
-        """One G update against D as it now is; the gradient flows through the noise's threshold too."""
-        latents = randomness.latents(randomness.seeds(self.seed, Purpose.G_LATENT, examples), self.sizes.latent_size)
-        noise_seeds = randomness.seeds(self.seed, Purpose.G_FAKE_NOISE, examples)
+    def update_generator(self, phase, examples, parts=1):
+        """One G update against D as it now is; `examples` are taken in `parts` one after another."""
         variables = self._trained(self.generator, phase)
+
+        def part(examples):
+            return self._generator_gradients(variables, examples)
+
+        gradients, scalars, checks = mean_of_parts(part, [examples], parts, self.place.loops)
+        checks |= self._apply(self.generator_adam, gradients, variables, phase)
+        if self.average is not None:
+            self._update_average()
+        return scalars, checks
+
+    def _generator_gradients(self, variables, examples):
+        """The gradient of G's loss, which flows through the noise's threshold too."""
+        latents, noise_seeds = self._latents(Purpose.G_LATENT, examples), self._seeds(Purpose.G_FAKE_NOISE, examples)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             fake = self.generator(latents)
             scores = self.discriminator(self.perception(fake, noise_seeds))
             loss = losses.generator_loss(scores)
-        gradients = tape.gradient(loss, variables)
         checks = _finite({"generated amplitudes": fake, "scores of generated": scores})
-        checks |= self._apply(self.generator_adam, gradients, variables, phase)
-        if self.average is not None:
-            self._update_average()
-        return {"g_loss": self.cross_replica_mean(loss)}, checks
+        return tape.gradient(loss, variables), {"g_loss": loss}, checks
+
+    def _seeds(self, purpose, examples):
+        return randomness.seeds(self.seed, purpose, examples)
+
+    def _latents(self, purpose, examples):
+        return randomness.latents(self._seeds(purpose, examples), self.sizes.latent_size, self.algorithm)
 
     def _trained(self, network, phase):
         if phase.trainable_blocks is None:
@@ -191,7 +213,7 @@ class MP3net(tf.Module):
         return network.shallow_variables(phase.trainable_blocks)
 
     def _apply(self, adam, gradients, variables, phase):
-        gradients = [self.cross_replica_mean(gradient) for gradient in gradients]
+        gradients = self.place.cross_replica_mean(list(gradients))
         beta_1 = self.beta_1 if phase.beta_1 is None else phase.beta_1
         adam.apply(
             gradients, variables, self.learning_rate if phase.learning_rate is None else phase.learning_rate, beta_1
@@ -207,7 +229,8 @@ class MP3net(tf.Module):
         count = tf.cast(self.generator_adam.iterations, tf.float32)
         decay = tf.minimum(self.average_decay, (1.0 + count) / (10.0 + count))
         for mean, variable in zip(self.average.trainable_variables, self.generator.trainable_variables, strict=True):
-            mean.assign_sub((1.0 - decay) * (mean - variable))
+            step = (1.0 - decay) * (mean - variable)
+            tf.raw_ops.AssignSubVariableOp(resource=mean.handle, value=step)  # this replica's copy: all make the same
 
     def sample(self, seeds, truncation=None):
         """Songs `[n, sample, channel]` of int64 `seeds` `[n]`, n known.

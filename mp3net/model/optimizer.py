@@ -23,7 +23,9 @@ class Adam(tf.Module):
 
     def apply(self, gradients, variables, learning_rate, beta_1):
         """One update of `variables`, some or all of those it was made for, by their `gradients`."""
-        count = tf.cast(self.iterations.assign_add(1), tf.float32)
+        # By handles, which within a replica are those of its own copies: all replicas make the same update.
+        tf.raw_ops.AssignAddVariableOp(resource=self.iterations.handle, value=tf.constant(1, tf.int64))
+        count = tf.cast(self.iterations.read_value(), tf.float32)
         powers = [tf.pow(tf.constant(beta, tf.float32), count) for beta in (beta_1, self.beta_2)]
         for variable, gradient in zip(variables, gradients, strict=True):
             place = self._place[variable.ref()]

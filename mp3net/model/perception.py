@@ -37,14 +37,16 @@ class Perception:
 
 
 class PerceptionLayer(tf.Module):
-    """`Perception` at work on amplitudes of one shape. It has no variables."""
+    """`Perception` at work on amplitudes of one shape, inside XLA where `xla`. It has no variables."""
 
-    def __init__(self, perception, sizes):
+    def __init__(self, perception, sizes, xla=False):
         super().__init__()
         p = self.perception = perception
         # What the networks see as 1 is an amplitude of 1 / scale, and so that much below full scale.
         level_db = p.full_scale_db - 20 * math.log10(sizes.amplitude_scale)
-        self.model = PsychoacousticModel(sizes.rate_hz, sizes.bands, p.bark_bands, p.alpha, level_db, p.noise_factor)
+        self.model = PsychoacousticModel(
+            sizes.rate_hz, sizes.bands, p.bark_bands, p.alpha, level_db, p.noise_factor, xla
+        )
 
     def __call__(self, amplitudes, seeds):
         """What D sees of amplitudes `[batch, block, band, channel]`: the same shape.

@@ -27,7 +27,9 @@ class Purpose(enum.IntEnum):
 
 
 _PURPOSES = 64
-ALGORITHM = "philox"  # named, for the default differs by device, and with it the numbers
+# Named, for the default differs by device, and with it the numbers. XLA makes of philox a loop over memory, and
+# threefry, which is plain arithmetic there, exists nowhere else.
+ALGORITHM, XLA_ALGORITHM = "philox", "threefry"
 
 
 def key(run_seed, purpose):
@@ -48,14 +50,14 @@ def per_example(draw, pairs):
     return tf.stack([draw(pairs[i]) for i in range(pairs.shape[0])])
 
 
-def latents(pairs, size):
+def latents(pairs, size, algorithm=ALGORITHM):
     """z ~ N(0, 1): `[batch, size]`."""
-    return per_example(lambda pair: tf.random.stateless_normal([size], pair, alg=ALGORITHM), pairs)
+    return per_example(lambda pair: tf.random.stateless_normal([size], pair, alg=algorithm), pairs)
 
 
-def uniforms(pairs):
+def uniforms(pairs, algorithm=ALGORITHM):
     """Uniform in 0..1: `[batch]`."""
-    return per_example(lambda pair: tf.random.stateless_uniform([], pair, alg=ALGORITHM), pairs)
+    return per_example(lambda pair: tf.random.stateless_uniform([], pair, alg=algorithm), pairs)
 
 
 def truncated_latents(pairs, size, limit):

@@ -1,23 +1,232 @@
-"""Where training runs. The one module that knows of devices and replicas."""
+"""Where training runs: a TPU, one GPU or several, several hosts, a CPU. The one module that knows of replicas.
+
+Whatever the device, a batch is the same global batch, and what reduces over it does so over all replicas that share it.
+"""
+
+from dataclasses import dataclass
 
 import tensorflow as tf
 
+from mp3net.errors import UsageError, UserError
+from mp3net.stage import Place
+from mp3net.training import tpu
+from mp3net.training.cluster import Cluster, Deadline
+
+NAMES = "auto, cpu, cpu:N (N replicas on one CPU), gpu, gpu:N (the first N), tpu, or tpu:NAME (a name or an address)"
+_CONNECT_S = 300
+
+
+@dataclass(frozen=True)
+class Share:
+    """The replicas that one host feeds: `count` of `replicas`, from number `first` on."""
+
+    replicas: int = 1
+    first: int = 0
+    count: int = 1
+
 
 class Devices:
-    """One device: the first GPU that TensorFlow sees, else the CPU. It takes the whole batch."""
+    """A `tf.distribute` strategy, and what the trainer asks of it.
 
-    def __init__(self):
-        gpus = tf.config.list_physical_devices("GPU")
+    `name` is for people; `place` is what a system is built with; `chief` tells whether this process writes the run's
+    files.
+    """
+
+    def __init__(self, strategy, platform, name, xla=False, hosts=1, host=0):
+        self.strategy, self.name, self.hosts, self.chief = strategy, name, hosts, host == 0
+        self.replicas = strategy.num_replicas_in_sync
+        # Mirrored strategies reduce in Python threads, one per replica, which neither a loop nor XLA can hold.
+        loops = self.replicas == 1 or platform == "TPU"
+        self.place = Place(platform, xla, self._mean if self.replicas > 1 else lambda tensors: tensors, loops)
+
+    def scope(self):
+        """The context in which variables are made: a copy on every replica."""
+        return self.strategy.scope()
+
+    def split(self, batch_size, micro_batch=None):
+        """(examples of a batch that each replica takes, in how many parts): no part is of more than `micro_batch`.
+
+        Raises `UserError` where the batch cannot be divided among the replicas.
+        """
+        share, rest = divmod(batch_size, self.replicas)
+        if rest or not share:
+            near = sorted({self.replicas * max(1, share), self.replicas * (share + 1)})
+            raise UserError(
+                f"A batch of {batch_size} cannot be divided among {self.replicas} replicas ({self.name}). Set the "
+                f"batch size to {' or '.join(map(str, near))}, or use a number of devices that divides {batch_size}."
+            )
+        limit = micro_batch or share
+        return share, next(parts for parts in range(1, share + 1) if share % parts == 0 and share // parts <= limit)
+
+    def feed(self, dataset_of):
+        """An iterator over what each replica takes, from `dataset_of(Share)`: an endless `tf.data.Dataset` in which
+        consecutive elements are for consecutive replicas.
+        """
+
+        def shared(context):
+            count = self.replicas // context.num_input_pipelines
+            return dataset_of(Share(self.replicas, context.input_pipeline_id * count, count))
+
+        return iter(self.strategy.distribute_datasets_from_function(shared))
+
+    def compile(self, round_of, rounds=1):
+        """Some rounds of training as one call of one graph.
+
+        Args:
+          round_of: takes a replica's data of one round; returns float32 `[statistic]`, to be averaged over replicas.
+          rounds: how many rounds the data of one call are for.
+
+        Returns: a function of (data of `rounds` rounds, stacked along the first axis of each tensor; the first to be
+        run; how many), which returns float32 `[rounds, statistic]`, a row for each that was run, then zeros.
+        """
+
+        def over_rounds(run):
+            return lambda data, first, count: _repeat(lambda i: run(data, i), first, count, rounds)
+
+        def one(data, i):
+            return round_of(tf.nest.map_structure(lambda tensor: tensor[i], data))
+
+        if self.place.loops:
+            replica = over_rounds(one)
+            if self.place.xla and self.place.platform != "TPU":  # a TPUStrategy compiles by itself
+                replica = tf.function(replica, jit_compile=True, autograph=False)
+            call = lambda *arguments: self._average(self.strategy.run(replica, arguments))  # noqa: E731
+        else:
+            call = over_rounds(lambda data, i: self._average(self.strategy.run(one, (data, i))))
+        return tf.function(call, autograph=False)
+
+    def any(self, flag):
+        """Whether `flag` is true on any host; every host must ask."""
+        if self.hosts == 1:
+            return flag
+        return self.largest(float(flag)) > 0
+
+    def largest(self, number):
+        """The largest of a number that each host gives; every host must ask."""
+        if self.hosts == 1:
+            return number
+        numbers = self.strategy.experimental_distribute_values_from_function(lambda _: tf.constant(number, tf.float64))
+        reduced = self._largest(numbers)
+        return float(self.strategy.experimental_local_results(reduced)[0])
+
+    @tf.function(autograph=False)
+    def _largest(self, numbers):
+        def replica(number):
+            # Collectives know no maximum: of one number per host, it is among the gathered ones.
+            return tf.reduce_max(tf.distribute.get_replica_context().all_gather(number[None], axis=0))
+
+        return self.strategy.run(replica, (numbers,))
+
+    def _average(self, statistics):
+        return self.strategy.reduce(tf.distribute.ReduceOp.MEAN, statistics, axis=None)
+
+    @staticmethod
+    def _mean(tensors):
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, tensors)
+
+
+def choose(name="auto", connect_s=_CONNECT_S):
+    """The `Devices` of that `name`, one of `NAMES`; "auto" takes what TF_CONFIG, then the machine offers.
+
+    Must be called before TensorFlow has run anything. Raises `UserError` where there is no such device, or where it
+    cannot be reached; a host or a TPU that does not answer within `connect_s` ends the process with a line.
+    """
+    kind, _, which = str(name).partition(":")
+    cluster = Cluster.from_environment()
+    if kind not in ("auto", "cpu", "gpu", "tpu") or (which and kind == "auto"):
+        raise UsageError(f"--device {name}: there is no such device. It is one of {NAMES}.")
+    if kind == "tpu" or (kind == "auto" and tpu.is_here()):
+        return _tpu(which or "local", connect_s)
+    gpus = tf.config.list_physical_devices("GPU")
+    if kind == "gpu" and not gpus:
+        raise UserError(f"--device {name}: TensorFlow sees no GPU. {_no_gpu()}")
+    count = _count(name, which, len(gpus) if kind == "gpu" else None)
+    platform = "GPU" if kind == "gpu" or (kind == "auto" and gpus) else "CPU"
+    # float32 is float32: what a GPU would round to 19 bits is chosen by name, as bfloat16.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    if platform == "GPU":
+        gpus = gpus[: count or len(gpus)]
+        tf.config.set_visible_devices(gpus, "GPU")
         for gpu in gpus:  # else the first process to come takes all memory, and a `generate` beside a run fails
             tf.config.experimental.set_memory_growth(gpu, True)
-        self.name = "GPU" if gpus else "CPU"
+        count = len(gpus)
+    else:
+        tf.config.set_visible_devices([], "GPU")
+        count = count or 1
+        if count > 1:
+            cpu = tf.config.list_physical_devices("CPU")[0]
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    return _several_hosts(cluster, platform, connect_s) if cluster else _one_host(platform, count)
 
-    @staticmethod
-    def cross_replica_mean(tensor):
-        """The mean of `tensor` over replicas: itself."""
-        return tensor
 
-    @staticmethod
-    def compile(step):
-        """`step` as one graph."""
-        return tf.function(step, autograph=False)
+def _one_host(platform, count):
+    names = [f"{platform}:{i}" for i in range(count)]
+    if count == 1:
+        return Devices(tf.distribute.OneDeviceStrategy(names[0]), platform, platform, xla=platform == "GPU")
+    return Devices(tf.distribute.MirroredStrategy(names), platform, f"{count} {platform}s")
+
+
+def _several_hosts(cluster, platform, connect_s):
+    def explain():
+        silent = cluster.silent() or "One of the others"
+        return (
+            f"{silent} did not answer within {connect_s:.0f} s. Start the same command on every host of TF_CONFIG, and "
+            "see that their ports can be reached."
+        )
+
+    count = len(cluster.workers)
+    print(f"worker {cluster.index} of {count}: waiting for the others, at most {connect_s:.0f} s", flush=True)
+    try:
+        with Deadline(connect_s, explain):
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise UserError(f"The {count} hosts of TF_CONFIG could not be joined: {_first_line(error)}.") from None
+    name = f"{strategy.num_replicas_in_sync} {platform}s on {count} hosts"
+    return Devices(strategy, platform, name, hosts=count, host=cluster.index)
+
+
+def _tpu(which, connect_s):
+    with Deadline(connect_s, lambda: f"The TPU {which} did not answer within {connect_s:.0f} s. {tpu.ADVICE}"):
+        strategy, hosts, host = tpu.connect(which)
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 products in full, not in bfloat16
+    count = strategy.num_replicas_in_sync
+    return Devices(strategy, "TPU", f"TPU {which}, {count} core{'s' * (count > 1)}", True, hosts, host)
+
+
+def _count(name, text, most):
+    """The number in gpu:N or cpu:N, None where there is none."""
+    if not text:
+        return None
+    if not text.isdigit() or not int(text):
+        raise UsageError(f"--device {name}: there is no such device. It is one of {NAMES}.")
+    if most is not None and int(text) > most:
+        raise UserError(f"--device {name}: TensorFlow sees {most} GPU{'s' * (most > 1)}.")
+    return int(text)
+
+
+def _no_gpu():
+    built = tf.test.is_built_with_cuda()
+    return (
+        "See that its driver is loaded (nvidia-smi), and install TensorFlow with CUDA: pip install 'mp3net[gpu]'."
+        if built
+        else "This build of TensorFlow has no GPU support: pip uninstall tensorflow-cpu, pip install 'mp3net[gpu]'."
+    )
+
+
+def _first_line(error):
+    return str(getattr(error, "message", error)).strip().splitlines()[0][:200].rstrip(".")
+
+
+def _repeat(function, first, count, limit):
+    """Stacks `function(i)`, float32 `[statistic]`, for `count` indices from `first` on: `[limit, statistic]`."""
+    if limit == 1:
+        return function(first)[None]
+    # Traced apart for its shape alone, for XLA must know what a loop begins with.
+    shape = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec([], tf.int32)).output_shapes
+
+    def body(done, rows):
+        row = function(first + done)
+        return done + 1, tf.tensor_scatter_nd_update(rows, [[done]], row[None])
+
+    start = (tf.constant(0), tf.zeros([limit, *shape]))
+    return tf.while_loop(lambda done, _: done < count, body, start, parallel_iterations=1)[1]

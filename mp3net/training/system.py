@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from mp3net.stage import Stage
+from mp3net.stage import Place, Stage
 
 
 class Representation(Protocol):
@@ -33,15 +33,18 @@ class System(Protocol):
     def stages(self, steps: int) -> Sequence[Stage]:
         """Splits a run of `steps` steps; each stage's steps are a multiple of `steps_per_round`."""
 
-    def build(self, cross_replica_mean, seed: int) -> None:
-        """Makes all variables, optimizers included; `seed` fixes the initial weights and every draw of the run."""
+    def build(self, place: Place, seed: int) -> Any:
+        """Makes all variables, optimizers included, and returns itself; `seed` fixes the initial weights and all
+        randomness of the run.
+        """
 
     def train_step(self, stage: Stage, batches, examples) -> tuple[dict, dict]:
         """One round, called inside a `tf.function`.
 
-        `batches` is `[steps_per_round, batch, ...]` of encoded audio, `examples` `[steps_per_round, batch]` int64, each
-        example's place in the endless sequence of training examples. Returns float32 scalars by name, and scalar
-        booleans by the name of the tensor that each found finite, in the order in which the tensors were computed.
+        `batches` is `[steps_per_round, batch, ...]` of encoded audio, a replica's share, `examples`
+        `[steps_per_round, batch]` int64, each example's place in the endless sequence of training examples. Returns
+        float32 scalars by name, means over its share, and scalar booleans by the name of the tensor that each found
+        finite, in the order in which the tensors were computed.
         """
 
     def sample(self, seeds, truncation=None) -> Any:

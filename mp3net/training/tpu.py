@@ -1,0 +1,61 @@
+"""Reaching a TPU: on this machine, as part of a pod slice, by address, or a retired TPU Node by name."""
+
+import glob
+import importlib.util
+import os
+
+import tensorflow as tf
+
+from mp3net.errors import UserError
+
+ADVICE = (
+    "See that it is READY (gcloud compute tpus tpu-vm list), that no other process holds it, and that its runtime "
+    "version fits this TensorFlow."
+)
+_PLAIN_BUILD = (
+    "This build of TensorFlow has no TPU support. In an environment of its own: pip install 'mp3net[tpu]' "
+    "(tensorflow-tpu takes the place of tensorflow: never install both)."
+)
+
+
+def is_here():
+    """Whether this machine has a TPU chip and the library for it."""
+    chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
+    return bool(chips) and importlib.util.find_spec("libtpu") is not None
+
+
+def connect(which):
+    """(TPUStrategy, number of hosts, which of them this one is) of "local", a name, or an address grpc://HOST:PORT.
+
+    Raises `UserError` that says why it cannot, and what to do.
+    """
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=which)
+        if which != "local":
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        strategy = tf.distribute.TPUStrategy(resolver)
+    except Exception as error:  # what the resolver, its HTTP client and the runtime raise has no type in common
+        raise UserError(f"The TPU {which} cannot be used: {_why(which, error)}") from None
+    # On every host of a pod slice the same command runs, and TensorFlow tells each which it is.
+    hosts = max(1, strategy.extended.num_hosts)
+    return strategy, hosts, int(os.environ.get("TPU_WORKER_ID", "0")) if hosts > 1 else 0
+
+
+def _why(which, error):
+    text = str(getattr(error, "message", error))
+    if "No OpKernel was registered to support Op 'ConfigureDistributedTPU'" in text:
+        return _PLAIN_BUILD
+    if isinstance(error, ImportError) and "googleapiclient" in text or "cloud-tpu-client" in text:
+        return "To find it by name takes the client of the retired TPU Nodes: pip install 'mp3net[tpu-node]'."
+    if any(words in text for words in ("already in use", "in use by", "lockfile", "Device or resource busy")):
+        return "another process holds the chip. End it (sudo lsof /dev/accel* /dev/vfio/*), or wait for it."
+    if "TPUs not found" in text or "No TPU" in text:
+        return f"no TPU was found. {ADVICE}"
+    if which not in ("local",) and not which.startswith("grpc://"):
+        return f"{_line(text)}. On a TPU VM it is --device tpu; by address, --device tpu:grpc://HOST:8470. {ADVICE}"
+    return f"{_line(text)}. {ADVICE}"
+
+
+def _line(text):
+    return (text.strip().splitlines() or ["no reason given"])[0][:200].rstrip(".")
