@@ -136,8 +136,8 @@ def supervise(workers, asked):
         return 128 + asked[0]
     failed = failed or next((worker for worker in workers if worker.status()), None)
     if failed:
-        last = launch.last_words(failed.last)
-        print(f"error: worker {failed.index}, {failed.name}, failed first: {last}", file=sys.stderr)
+        why = f"signal {failed.status() - 128}" if failed.status() > 128 else launch.last_words(failed.last)
+        print(f"error: worker {failed.index}, {failed.name}, failed first: {why}", file=sys.stderr)
         return failed.status()
     return max(statuses)
 

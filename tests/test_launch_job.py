@@ -12,7 +12,7 @@ SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"
 BARE = [sys.executable, "-S"]  # without site-packages: it needs nothing installed
 
 
-def until(condition, seconds=5):
+def until(condition, seconds=15):
     """Waits until `condition()` holds."""
     end = time.monotonic() + seconds
     while not condition():
