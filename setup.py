@@ -18,6 +18,7 @@ setup(
     python_requires=">=3.10",
     packages=[
         "mp3net",
+        "mp3net.aot",
         "mp3net.audio",
         "mp3net.configs",
         "mp3net.data",
@@ -43,6 +44,8 @@ setup(
         "tpu-node": ["tensorflow-tpu>=2.19.1", "tensorboard>=2.16", "cloud-tpu-client>=0.10"],
         # tensorflow-io's last release loads under TensorFlow 2.16 alone.
         "tfio": ["tensorflow-io==0.37.1", "tensorflow-cpu==2.16.*", "numpy<2"],
+        # The TPU's compiler, which runs without a TPU. Older releases were not tried; these need Python 3.11.
+        "aot": ["jax>=0.10.2; python_version >= '3.11'", "libtpu>=0.0.51; python_version >= '3.11'"],
         "corpus": ["mido>=1.3"],  # scripts/render_corpus.py reads MIDI
         "test": ["pytest>=8", "ruff>=0.6", "scipy>=1.11", "setuptools>=71"],
     },

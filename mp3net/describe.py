@@ -1,8 +1,12 @@
-"""python -m mp3net.describe: what a configuration builds, block by block (figures 3 and 4 as a table)."""
+"""python -m mp3net.describe: what a configuration builds, block by block (figures 3 and 4), and what it costs.
+
+With --tpu, what its training step takes on a TPU, by that TPU's compiler; no TPU is needed, a few minutes are.
+"""
 
 import json
 
 from mp3net import cli
+from mp3net.errors import UsageError
 
 
 def main(arguments=None):
@@ -10,7 +14,12 @@ def main(arguments=None):
     parser = cli.parser("describe", __doc__)
     cli.add_configuration(parser)
     parser.add_argument("--json", metavar="FILE", help="write the same as JSON")
+    parser.add_argument("--tpu", metavar="NAME", help="compile the training step for this TPU: v2-8, v3-8, v4-8, ...")
+    parser.add_argument("--largest_batch", action="store_true", help="with --tpu: how many examples a device holds")
     options = parser.parse_args(arguments)
+    if options.largest_batch and not options.tpu:
+        raise UsageError("--largest_batch is of a TPU: add --tpu, such as --tpu v2-8.")
+    machine = _machine(options.tpu) if options.tpu else None
     cli.require_tensorflow()
 
     from mp3net import configuration
@@ -23,6 +32,9 @@ def main(arguments=None):
     print()
     print_summary(found)
     print_training_cost(found, training.system)
+    if machine:
+        print()
+        found["tpu"] = tpu_cost(training, machine, options.largest_batch)
     if options.json:
         with open(options.json, "w") as file:
             json.dump(found, file, indent=2)
@@ -62,6 +74,43 @@ def description(system):
             for network, records in layers.items()
         },
     }  # fmt: skip
+
+
+def tpu_cost(training, machine, largest=False):
+    """Compiles a training step for a `Machine` of aot/chips.py, and prints what it takes there: plain JSON.
+
+    With `largest`, also how many examples one device has room for.
+    """
+    from mp3net.aot import fitting, wording
+    from mp3net.aot.report import Steps, report
+
+    steps = Steps(training, machine, _progress)
+    way = steps.way()
+    found = report(steps, way)
+    print("\n".join(["", *wording.lines(found)]), flush=True)
+    if not found["fits"]:
+        print("Looking for what would fit; each attempt is compiled, and takes minutes.", flush=True)
+        fitting_way, bindings = fitting.way_that_fits(steps, way, _progress)
+        found["would_fit"] = None if fitting_way is None else {"set": bindings, **report(steps, fitting_way)}
+        print(wording.advice(found["would_fit"], bindings), flush=True)
+    if largest:
+        found["largest_batch_per_device"] = fitting.largest_batch(steps)
+        found["largest_batch"] = machine.devices * found["largest_batch_per_device"]
+        print(wording.largest(found), flush=True)
+    return found
+
+
+def _machine(name):
+    """The TPU of that name, once the compiler for it is known to be there."""
+    from mp3net.aot import chips, compiling
+
+    machine = chips.find(name)
+    compiling.versions()
+    return machine
+
+
+def _progress(line):
+    print(line, flush=True)
 
 
 def print_table(layers):

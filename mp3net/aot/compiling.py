@@ -1,0 +1,91 @@
+"""Has the TPU's compiler look at a program, in a process of its own, and remembers what it said."""
+
+import importlib.metadata
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from mp3net.aot import cache
+from mp3net.errors import UserError
+
+_PACKAGES = ("jax", "libtpu")
+_TELL_EVERY_S = 10.0
+_TESTED = "jax 0.10.2 and libtpu 0.0.51"
+_REASON = re.compile(r"[\w.]*(Error|Exception): |F\d{4} ")  # Python's line that names an error, or C++'s last words
+
+
+def versions():
+    """Versions of the compiler's packages, by name. Raises `UserError` where they are not installed."""
+    try:
+        return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            "The TPU's compiler is not installed; it needs no TPU: pip install 'mp3net[aot]' (Python 3.11 or later)."
+        ) from None
+
+
+def compiled(text, topology, title, log):
+    """What a program takes on one device of a topology.
+
+    Args:
+      text: `stablehlo.plain` text.
+      topology: a `Chip.topology`.
+      title: names the program in progress lines: "D update, batch 1".
+      log: takes each of those lines.
+
+    Returns: what tpu_compiler.py prints. Raises `UserError` where the compiler cannot take the program at all.
+    """
+    installed = versions()
+    key = cache.key(text, topology, installed)
+    found = cache.read(key)
+    if found is not None:
+        log(f"{title}: cached")
+        return found
+    with tempfile.TemporaryDirectory(prefix="mp3net-aot-") as folder:
+        path = pathlib.Path(folder) / "step.mlir"
+        path.write_text(text)
+        found = _run([sys.executable, "-m", "mp3net.aot.tpu_compiler", topology, str(path)], title, topology, log)
+    cache.write(key, found)
+    return found
+
+
+def _run(command, title, topology, log):
+    """Runs the compiler to its end, with a line every few seconds; a Ctrl-C here ends it too."""
+    begun = told = time.monotonic()
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=said, stderr=errors)
+        try:
+            while True:
+                try:
+                    status = process.wait(timeout=0.2)
+                    break
+                except subprocess.TimeoutExpired:
+                    if time.monotonic() - told >= _TELL_EVERY_S:
+                        told = time.monotonic()
+                        log(f"{title}: compiling for {topology}, {told - begun:.0f} s")
+        finally:
+            process.kill()
+            process.wait()
+        said.seek(0)
+        errors.seek(0)
+        lines = said.read().splitlines()
+        if status or not lines:
+            raise UserError(_failure(title, topology, status, errors.read()))
+    log(f"{title}: compiled in {time.monotonic() - begun:.0f} s")
+    return json.loads(lines[-1])
+
+
+def _failure(title, topology, status, errors):
+    installed = ", ".join(f"{name} {version}" for name, version in versions().items())
+    start = f"{title}: the compiler for {topology} ({installed})"
+    if status == -signal.SIGKILL:
+        return f"{start} was killed: most likely the machine has too little memory for it. Free some and try again."
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    reason = next((line for line in reversed(lines) if _REASON.match(line)), lines[-1] if lines else "it said nothing")
+    how = f"was ended by signal {-status}" if status < 0 else "failed"
+    return f"{start} {how}: {reason[:300]}. Tested are {_TESTED}."

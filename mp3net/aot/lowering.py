@@ -1,0 +1,88 @@
+"""A training step of one replica as StableHLO: the D update and the G update of a system that is built."""
+
+import contextlib
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from mp3net.aot import stablehlo
+
+
+@dataclass(frozen=True)
+class Program:
+    """One update of one replica.
+
+    `text` takes the batch, its first `inputs` arguments, and then the variables that it reads or changes; it returns
+    results and then the changed variables. `variables` are those that it takes, in that order, `others` the rest of the
+    system's.
+    """
+
+    text: str
+    inputs: int
+    variables: tuple
+    others: tuple
+
+
+UPDATES = ("d_step", "g_step")
+
+
+def lower(system, phase, batch, parts=1, updates=UPDATES):
+    """Updates of a system that was built for XLA, a replica's `batch` taken in `parts` one after another.
+
+    Args:
+      system: an `MP3net`, built at a `Place` of its own with `xla`.
+      phase: the settings of one of its stages.
+      batch: examples that one replica takes.
+      parts: divides `batch`.
+      updates: which of them.
+
+    Returns: `Program`s by update.
+    """
+
+    def d_step(real, examples):
+        return system.update_discriminator(phase, real, examples, parts)
+
+    def g_step(examples):
+        return system.update_generator(phase, examples, parts)
+
+    real = tf.TensorSpec([batch, *system.sizes.output_shape], tf.float32)
+    examples = tf.TensorSpec([batch], tf.int64)
+    with _float32_products(system.place.platform):
+        known = {"d_step": (d_step, [real, examples]), "g_step": (g_step, [examples])}
+        return {update: _program(system, *known[update]) for update in updates}
+
+
+def variables(system):
+    """All variables of a system: weights, optimizers, and the average if there is one."""
+    return list({v.ref(): v for item in system.checkpoint_items().values() for v in item.variables}.values())
+
+
+def state_bytes(system):
+    """Bytes of all `variables`."""
+    return sum(v.shape.num_elements() * v.dtype.size for v in variables(system))
+
+
+def _program(system, step, specs):
+    # One flat function: what a nested one captures would become constants of the program, all weights among them.
+    function = tf.function(step, jit_compile=True, autograph=False)
+    taken = [id(handle) for handle in function.get_concrete_function(*specs).graph.external_captures]
+    by_handle = {id(variable.handle): variable for variable in variables(system)}
+    text = stablehlo.plain(function.experimental_get_compiler_ir(*specs)(stage="stablehlo"))
+    others = tuple(variable for handle, variable in by_handle.items() if handle not in taken)
+    return Program(text, len(specs), tuple(by_handle[handle] for handle in taken), others)
+
+
+def tensor_type(variable):
+    """(shape, dtype) of a variable, as stablehlo.py has them."""
+    return tuple(variable.shape), {tf.float32: "f32", tf.int64: "i64"}[variable.dtype]
+
+
+@contextlib.contextmanager
+def _float32_products(platform):
+    """Has float32 products lowered in full precision for a TPU, as training does there; elsewhere as set."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(before and platform != "TPU")
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)

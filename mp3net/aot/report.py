@@ -1,0 +1,144 @@
+"""What a configuration costs on a TPU: the figures of its compiler, and what follows from them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mp3net.aot import compiling, stablehlo
+from mp3net.aot.chips import Machine
+from mp3net.aot.lowering import UPDATES, lower, state_bytes, tensor_type
+from mp3net.stage import Place
+
+TITLES = {"d_step": "D update", "g_step": "G update"}
+_DAY_S = 86400
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Way:
+    """How one device takes its examples: how many at once, how often for one update, and by which of the model's
+    `Execution`s, None for the configured one.
+    """
+
+    batch: int
+    parts: int = 1
+    execution: Any = None
+
+    def __str__(self):
+        return f"batch {self.batch}" + (f" x {self.parts}" if self.parts > 1 else "")
+
+
+class Steps:
+    """The updates of one configuration on one device of a machine, compiled as they are asked for.
+
+    Args:
+      training: a `Training`, of whose phases the longest is taken.
+      machine: a `Machine` of chips.py.
+      log: takes lines of progress.
+    """
+
+    def __init__(self, training, machine: Machine, log):
+        self.training, self.system, self.machine, self._log = training, training.system, machine, log
+        self.share = machine.share(self.system.batch_size)
+        self._phase = max(self.system.stages(training.steps), key=lambda stage: stage.steps).settings
+        self.execution = self.system.execution  # as configured
+        self._build(self.execution)
+
+    def _build(self, execution):
+        self._log("making the model's variables")
+        self.system.execution = self._built = execution
+        self.system.build(Place("TPU", xla=True), self.training.seed)
+
+    @property
+    def state_gib(self):
+        """All variables, which every device holds."""
+        return state_bytes(self.system) / _GIB
+
+    def way(self, micro_batch=None, execution=None):
+        """The `Way` of a device's share in parts of at most `micro_batch`, by default that of `training`, and cut as
+        training cuts it.
+        """
+        limit, share = micro_batch or self.training.micro_batch or self.share, self.share
+        parts = next(parts for parts in range(1, share + 1) if share % parts == 0 and share // parts <= limit)
+        return Way(share // parts, parts, execution)
+
+    def figures(self, way, updates=UPDATES):
+        """What each of `updates` takes, as plain JSON, by update (see `_figures`)."""
+        execution = way.execution or self.execution
+        if execution != self._built:
+            self._build(execution)
+        self._log(f"tracing {' and '.join(TITLES[update] for update in updates)}, {way}")
+        batch = way.batch * way.parts
+        programs, found = lower(self.system, self._phase, batch, way.parts, updates), {}
+        for update, program in programs.items():
+            others = [tensor_type(variable) for variable in program.others]
+            text = stablehlo.with_unused(program.text, others + self._waiting(program, batch))
+            title = f"{TITLES[update]}, {way}"
+            found[update] = self._figures(compiling.compiled(text, self.machine.chip.topology, title, self._log), way)
+        return found
+
+    def _waiting(self, program, batch):
+        """The (shape, dtype) of those batches of a round that `program` does not take: all are there from the start."""
+        real = (batch, *self.system.sizes.output_shape), "f32"
+        return [real] * (self.system.steps_per_round - (program.inputs > 1))
+
+    def _figures(self, found, way):
+        """Of one compiled update: HBM in all and its temporaries in GiB, TFLOP, GB moved, seconds by the compiler's
+        estimate and by the roofline. What is not known is None: all but `hbm_gib` where the program does not fit.
+        """
+        if not found["fits"]:
+            names = ("temporaries_gib", "tflop", "gb_moved", "estimate_s", "roofline_s")
+            return {"fits": False, "hbm_gib": found["wanted_gib"], **dict.fromkeys(names)}
+        # The compiler counts a loop's body once, as it does the optimizer: an update in parts comes out a little high.
+        tflop, gb_moved = way.parts * found["tflop"], way.parts * found["gb_moved"]
+        estimate_s = found["estimate_s"]
+        return {
+            "fits": True,
+            "hbm_gib": (
+                found["arguments_gib"] + found["temporaries_gib"] + found["outputs_gib"] - found["aliased_gib"]
+            ),
+            "temporaries_gib": found["temporaries_gib"],
+            "tflop": tflop,
+            "gb_moved": gb_moved,
+            "estimate_s": None if estimate_s is None else way.parts * estimate_s,
+            "roofline_s": self.machine.chip.roofline_s(tflop, gb_moved),
+        }
+
+
+def report(steps, way):
+    """Both updates in one `Way`, and the run that they make, as plain JSON."""
+    found = steps.figures(way)
+    machine, per_round = steps.machine, steps.system.steps_per_round
+    iteration_s = _iteration_s(found, "estimate_s", per_round)
+    roofline_s = _iteration_s(found, "roofline_s", per_round)
+    return {
+        "name": machine.name,
+        "topology": machine.chip.topology,
+        "devices": machine.devices,
+        "device": machine.chip.device,
+        "batch_per_device": steps.share,
+        "micro_batch": way.batch,
+        "fits": all(update["fits"] for update in found.values()),
+        "hbm_gib": max(update["hbm_gib"] for update in found.values()),
+        "hbm_there_gib": machine.chip.hbm_gib,
+        "state_gib": steps.state_gib,
+        **found,
+        "steps_per_round": per_round,
+        "iteration_s": iteration_s,
+        "roofline_iteration_s": roofline_s,
+        "steps": steps.training.steps,
+        "days": _days(iteration_s, steps.training.steps),
+        "roofline_days": _days(roofline_s, steps.training.steps),
+        "peak_bf16_tflops": machine.chip.bf16_tflops,
+        "peak_hbm_gb_per_s": machine.chip.hbm_gb_per_s,
+        "compiler": compiling.versions(),
+    }
+
+
+def _iteration_s(found, kind, per_round):
+    """Seconds of a D update and its share of a G update; None where one is not known."""
+    d_s, g_s = (found[update][kind] for update in UPDATES)
+    return None if d_s is None or g_s is None else d_s + g_s / per_round
+
+
+def _days(iteration_s, count):
+    return None if iteration_s is None else iteration_s * count / _DAY_S
