@@ -21,12 +21,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "benchmarks"))
 import tpu as tpu_benchmark
 
 GIB = 2**30
+SMALL = TINY + "Architecture.model_blocks = 1\n"
 
 
 @pytest.fixture
 def tiny(tmp_path):
     path = tmp_path / "tiny.gin"
-    path.write_text(TINY)
+    path.write_text(SMALL)
     return path
 
 
@@ -110,7 +111,7 @@ def test_arguments_and_aliases_are_read_and_more_arguments_written():
 def lowered(tmp_path_factory):
     """A tiny system with an average, its updates lowered for a TPU at batch 3."""
     path = tmp_path_factory.mktemp("lowered") / "tiny.gin"
-    path.write_text(TINY)
+    path.write_text(SMALL)
     system = training(path, "MP3net.average_decay = 0.9").system.build(Place("TPU", xla=True))
     phase = system.stages(12)[0].settings
     return system, phase, lowering.lower(system, phase, 3)
@@ -133,7 +134,7 @@ def test_a_step_is_lowered_with_its_variables_as_arguments(lowered):
         assert {variable.ref() for variable in trained.trainable_variables} <= changed
         own = {variable.ref() for variable in (*program.variables, *program.others)}
         assert own == {variable.ref() for variable in lowering.variables(system)}
-    assert stablehlo.arguments(programs["d_step"].text)[0] == ([3, 32, 8, 2], "f32")
+    assert stablehlo.arguments(programs["d_step"].text)[0] == ([3, 8, 4, 2], "f32")
 
 
 def test_the_state_is_both_networks_their_moments_and_the_average(lowered):
@@ -314,7 +315,7 @@ def test_a_report_is_of_one_devices_share_and_of_the_whole_run(tiny, compiler):
     assert topology == "v2:2x2" and title == "D update, batch 2"
     # All state, the batch, and the batches of a round's other D updates: nothing that stands in memory is left out.
     sizes = [stablehlo.size_bytes(*each) for each in stablehlo.arguments(text)]
-    assert sum(sizes) == steps.state_gib * GIB + 2 * (2 * 32 * 8 * 2 * 4) + 2 * 8
+    assert sum(sizes) == steps.state_gib * GIB + 2 * (2 * 8 * 4 * 2 * 4) + 2 * 8
 
 
 def test_an_update_in_parts_takes_its_parts_one_after_another(tiny, compiler):
@@ -438,7 +439,7 @@ def test_where_nothing_fits_all_that_was_tried_is_named(tiny):
 
 def test_a_time_split_that_was_turned_off_is_tried(tiny):
     room = Room(tiny, 1, 9.0, 1.0)
-    room.system = training(tiny, "Architecture.base = (16, 2)").system
+    room.system = training(tiny, "Architecture.base = (64, 2)").system
     assert room.execution.on("TPU", room.system.sizes).segments
     room.execution = Execution(segments=())
     assert fitting.way_that_fits(room, room.way(), lambda line: None)[1] == (
