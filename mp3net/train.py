@@ -15,10 +15,12 @@ def main(arguments=None):
     cli.require_tensorflow()
 
     from mp3net import configuration
-    from mp3net.training import cluster, lock, rounds
+    from mp3net.training import cluster, lock
     from mp3net.training import devices as where
 
-    devices = where.choose(options.device)  # first: TensorFlow will not change its devices once it has run anything
+    devices = where.choose(
+        options.device, options.connect_s
+    )  # first: TensorFlow will not change its devices once it has run anything
     training, settings = configuration.load(options.gin, options.gin_param)
     stages = training.system.stages(training.steps)
     for stage in stages:
@@ -31,7 +33,7 @@ def main(arguments=None):
             _make_workdir(options.workdir)
         with lock.hold(options.workdir) if devices.chief else contextlib.nullcontext():
             return _run(options, training, devices, pipeline)
-    except rounds.HostLost as error:
+    except cluster.HostLost as error:
         return cluster.end(str(error))  # not by an exception: TensorFlow would wait for the lost host before it leaves
 
 
@@ -93,6 +95,9 @@ def _parser():
     )
     parser.add_argument(
         "--device", default="auto", metavar="NAME", help="auto, cpu, gpu, gpu:N, tpu, or tpu:NAME (default: auto)"
+    )
+    parser.add_argument(
+        "--connect_s", type=float, default=300, metavar="S", help="how long to wait for a TPU or for other hosts (300)"
     )
     parser.add_argument("--accept_changes", action="store_true", help="resume although the configuration has changed")
     parser.add_argument("--dry_run", action="store_true", help="check data and configuration, print costs, and stop")

@@ -385,7 +385,8 @@ class Room:
         (1, 1.0, 4.0, 1, [1, 2]),
         (2, 1.0, 4.0, 1, [2, 1]),
         (1, 8.0, 1.0, 0, [1]),
-        (1, 0.1, 0.0, 256, [1, 2, 256]),  # never more than what is tried
+        (1, 0.1, 0.001, 256, [1, 2, 256]),  # never more than what is tried
+        (64, 0.1, 0.0, 256, [64, 128, 256]),  # no line: doubled
     ],
 )
 def test_the_largest_batch_is_predicted_by_a_line_and_confirmed(tiny, share, fixed, each, largest, asked):
@@ -406,6 +407,20 @@ def test_the_largest_batch_steps_down_where_the_line_promised_too_much(tiny):
     found = fitting.largest_batch(room)
     assert room.asked[:3] == [1, 2, 11] and 1.0 + 0.5 * found + 0.02 * found**2 <= 7.48
     assert found >= 8  # 9.4 is the most
+
+
+def test_the_largest_batch_is_found_where_memory_falls_before_it_runs_out(tiny):
+    """As it does where the compiler begins to compute again what it kept."""
+    room = Room(tiny, 8, 0.0, 0.0)
+    taken = {8: 4.7, 16: 4.4, 32: 9.0}
+
+    def figures(way, updates):
+        room.asked.append(way.batch)
+        found = taken.get(way.batch, 0.3 * way.batch)
+        return {"d_step": {"fits": found <= 7.48, "hbm_gib": found}}
+
+    room.figures = figures
+    assert fitting.largest_batch(room) == 24 and room.asked == [8, 16, 32, 26, 24]
 
 
 def test_the_largest_batch_steps_down_one_by_one_where_the_line_says_nothing(tiny):

@@ -12,7 +12,8 @@ def largest_batch(steps):
     """The most examples at once that one device has room for in a D update, by compiling a few batches.
 
     Two are compiled, and the line through what they take says how many fit; that many are compiled to confirm it, and
-    fewer until they do fit. Returns: a batch, `MOST` at most; 0 where not even one example fits.
+    fewer until they do fit. Where there is no such line they are doubled. Returns: a batch, `MOST` at most; 0 where not
+    even one example fits.
     """
     taken, fitting = {}, {}
 
@@ -28,18 +29,24 @@ def largest_batch(steps):
     while True:
         low = max((batch for batch in taken if fitting[batch]), default=0)
         high = min((batch for batch in taken if not fitting[batch]), default=MOST + 1)
-        guess = max(1, min(_reach(taken, steps.machine.chip.hbm_gib), high - 1))
-        if guess <= low or guess >= high or attempt(guess):
-            return max(low, guess if fitting.get(guess) else 0)
+        reach = _reach(taken, steps.machine.chip.hbm_gib)
+        guess = max(1, min(2 * low if reach is None else reach, high - 1))
+        if guess <= low or guess >= high:
+            return low
+        if attempt(guess) and reach is not None:
+            return guess
 
 
 def _reach(taken, hbm_gib):
-    """Where the line through the two largest batches of {batch: GiB} meets what there is."""
+    """Where the line through the two largest batches of {batch: GiB} meets what there is; None where it does not.
+
+    It may fall: where memory is short the compiler keeps less and computes it again.
+    """
     if len(taken) < 2:
         return min(taken)
     (first, first_gib), (second, second_gib) = sorted(taken.items())[-2:]
     slope = (second_gib - first_gib) / (second - first)
-    return MOST if slope <= 0 else min(MOST, int(first + (hbm_gib - first_gib) / slope))
+    return None if slope <= 0 else min(MOST, int(first + (hbm_gib - first_gib) / slope))
 
 
 def way_that_fits(steps, way, log):

@@ -5,6 +5,7 @@ import tensorflow as tf
 from mp3net.model import time_split
 from mp3net.model.execution import PLAIN
 from mp3net.model.layers import Convolution, Dense, minibatch_stddev
+from mp3net.model.recompute import recomputed
 
 
 class DiscriminatorBlock(tf.Module):
@@ -54,6 +55,7 @@ class Discriminator(tf.Module):
         super().__init__()
         a = self.architecture = architecture
         self.precision, self.segments = execution.precision, execution.segments_of(a)
+        self.recompute = execution.recompute
         self.cross_replica_mean = cross_replica_mean
         slope = a.leaky_slope
         shallowest = a.features(a.model_blocks - 1)[2]
@@ -74,11 +76,13 @@ class Discriminator(tf.Module):
         held = self.segments[0]
         x = self.from_channels(time_split.hold(tf.cast(amplitudes, self.precision), 1, held))
         for block, segments in zip(self.model_blocks[:-1], self.segments, strict=False):
-            x = block(time_split.hold(x, held, segments), segments)
+            x = time_split.hold(x, held, segments)
+            x = recomputed(block, x, segments) if self.recompute else block(x, segments)
             held = segments
         x = time_split.hold(x, held, 1)
         x = minibatch_stddev(x, self.cross_replica_mean, groups, self.architecture.stddev_epsilon)
-        x = self.model_blocks[-1](x)
+        deepest = self.model_blocks[-1]
+        x = recomputed(deepest, x, 1) if self.recompute else deepest(x)
         x = self.dense(tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]]))
         return tf.squeeze(self.score(tf.cast(x, tf.float32)), axis=-1)
 

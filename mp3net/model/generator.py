@@ -5,6 +5,7 @@ import tensorflow as tf
 from mp3net.model import time_split
 from mp3net.model.execution import PLAIN
 from mp3net.model.layers import Convolution, Dense
+from mp3net.model.recompute import recomputed
 
 
 class GeneratorBlock(tf.Module):
@@ -47,6 +48,7 @@ class Generator(tf.Module):
         super().__init__()
         a = self.architecture = architecture
         self.precision, self.segments = execution.precision, execution.segments_of(a)
+        self.recompute = execution.recompute
         deepest = a.features(0)[0]
         self.dense = Dense("dense", a.latent_size, a.base[0] * a.base[1] * deepest, initializer, slope=a.leaky_slope)
         self.model_blocks = [
@@ -61,7 +63,8 @@ class Generator(tf.Module):
         x = tf.reshape(x, [-1, *self.architecture.base, self.architecture.features(0)[0]])
         held = 1
         for block, segments in zip(self.model_blocks, reversed(self.segments), strict=True):
-            x = block(time_split.hold(x, held, segments), segments)
+            x = time_split.hold(x, held, segments)
+            x = recomputed(block, x, segments) if self.recompute else block(x, segments)
             held = segments
         x = time_split.hold(self.to_channels(x), held, 1)
         return tf.tanh(tf.cast(x, tf.float32))

@@ -39,6 +39,25 @@ def recording():
         _records.reset(token)
 
 
+_values = contextvars.ContextVar("values", default=None)
+
+
+@contextlib.contextmanager
+def reading(variables, values):
+    """Layers called inside the context take `values` in place of `variables`."""
+    token = _values.set({variable.ref(): value for variable, value in zip(variables, values, strict=True)})
+    try:
+        yield
+    finally:
+        _values.reset(token)
+
+
+def _value(variable, dtype):
+    """What a layer takes for a variable of its own, as `dtype`."""
+    values = _values.get()
+    return tf.cast(variable if values is None else values[variable.ref()], dtype)
+
+
 class Initializer:
     """Draws initial weights: Glorot uniform, the n-th draw a function of (seed of the run, n) alone."""
 
@@ -76,7 +95,7 @@ class Layer(tf.Module):
         self.title, self.slope = title, slope
 
     def _finish(self, x, y, kind, multiply_adds):
-        y = tf.nn.bias_add(y, tf.cast(self.bias, y.dtype))
+        y = tf.nn.bias_add(y, _value(self.bias, y.dtype))
         if self.slope is not None:
             y = leaky_relu(y, self.slope)
         records = _records.get()
@@ -103,7 +122,7 @@ class Convolution(Layer):
 
     def __call__(self, x, segments=1):
         """`[batch, block, band, inputs]` to `[batch, block', band', outputs]`; songs may be held as `segments` rows."""
-        kernel = tf.cast(self.kernel, x.dtype)
+        kernel = _value(self.kernel, x.dtype)
         y = time_split.convolve(x, kernel, self.strides, self.transposed, segments)
         narrow = x if self.transposed else y
         places = narrow.shape[1] * segments * narrow.shape[2]
@@ -122,7 +141,7 @@ class Dense(Layer):
 
     def __call__(self, x):
         """The map, then LeakyReLU if any."""
-        kernel = tf.cast(self.kernel, x.dtype)
+        kernel = _value(self.kernel, x.dtype)
         return self._finish(x, tf.linalg.matmul(x, kernel), "dense", kernel.shape.num_elements())
 
 

@@ -22,7 +22,7 @@ def convolve(x, kernel, strides, transposed, segments):
     Args:
       x: `[batch x segments, block, band, inputs]`, blocks and bands even where the stride is 2.
       kernel: `[3, 3, inputs, outputs]` or `[1, 1, ...]`; `[..., outputs, inputs]` where `transposed`.
-      strides: of (block, band), each 1 or 2.
+      strides: of (block, band), each 1 or 2; of blocks 2 where `transposed`.
       transposed: whether it is the transpose of the convolution of those strides, blocks and bands multiplied by them.
 
     Returns: `[batch x segments, block', band', outputs]`.

@@ -3,6 +3,7 @@
 Whatever the device, a batch is the same global batch, and what reduces over it does so over all replicas that share it.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -10,7 +11,7 @@ import tensorflow as tf
 from mp3net.errors import UsageError, UserError
 from mp3net.stage import Place
 from mp3net.training import tpu
-from mp3net.training.cluster import Cluster, Deadline
+from mp3net.training.cluster import Cluster, HostLost
 
 NAMES = "auto, cpu, cpu:N (N replicas on one CPU), gpu, gpu:N (the first N), tpu, or tpu:NAME (a name or an address)"
 _CONNECT_S = 300
@@ -29,12 +30,12 @@ class Devices:
     """A `tf.distribute` strategy, and what the trainer asks of it.
 
     `name` is for people; `place` is what a system is built with; `chief` tells whether this process writes the run's
-    files.
+    files. Where it `feeds_all`, it reads the data of every replica and sends them.
     """
 
-    def __init__(self, strategy, platform, name, xla=False, hosts=1, host=0):
+    def __init__(self, strategy, platform, name, xla=False, hosts=1, host=0, feeds_all=False):
         self.strategy, self.name, self.hosts, self.chief = strategy, name, hosts, host == 0
-        self.replicas = strategy.num_replicas_in_sync
+        self.replicas, self._feeds_all = strategy.num_replicas_in_sync, feeds_all
         # Mirrored strategies reduce in Python threads, one per replica, which neither a loop nor XLA can hold.
         loops = self.replicas == 1 or platform == "TPU"
         self.place = Place(platform, xla, self._mean if self.replicas > 1 else lambda tensors: tensors, loops)
@@ -63,11 +64,24 @@ class Devices:
         consecutive elements are for consecutive replicas.
         """
 
+        if self._feeds_all:
+            return self._sent(iter(dataset_of(Share(self.replicas, 0, self.replicas))))
+
         def shared(context):
             count = self.replicas // context.num_input_pipelines
             return dataset_of(Share(self.replicas, context.input_pipeline_id * count, count))
 
         return iter(self.strategy.distribute_datasets_from_function(shared))
+
+    def _sent(self, elements):
+        while True:
+            each = [next(elements) for _ in range(self.replicas)]
+            yield tf.nest.map_structure(self._one_each, *each)
+
+    def _one_each(self, *values):
+        """Values, one for each replica, as one that is different on each."""
+        choose_own = lambda context: values[context.replica_id_in_sync_group]  # noqa: E731
+        return self.strategy.experimental_distribute_values_from_function(choose_own)
 
     def compile(self, round_of, rounds=1):
         """Some rounds of training as one call of one graph.
@@ -95,6 +109,19 @@ class Devices:
             call = over_rounds(lambda data, i: self._average(self.strategy.run(one, (data, i))))
         return tf.function(call, autograph=False)
 
+    @contextlib.contextmanager
+    def watched(self):
+        """Turns what TensorFlow raises in this context because another host has left into `HostLost`."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if self.hosts == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
+                raise
+            raise HostLost(
+                "another host has left the run, or cannot be reached. Its own output says why; the same command on "
+                "every host goes on from the last checkpoint."
+            ) from None
+
     def any(self, flag):
         """Whether `flag` is true on any host; every host must ask."""
         if self.hosts == 1:
@@ -105,8 +132,9 @@ class Devices:
         """The largest of a number that each host gives; every host must ask."""
         if self.hosts == 1:
             return number
-        numbers = self.strategy.experimental_distribute_values_from_function(lambda _: tf.constant(number, tf.float64))
-        reduced = self._largest(numbers)
+        numbers = self._one_each(*[tf.constant(number, tf.float64)] * self.replicas)
+        with self.watched():
+            reduced = self._largest(numbers)
         return float(self.strategy.experimental_local_results(reduced)[0])
 
     @tf.function(autograph=False)
@@ -128,8 +156,8 @@ class Devices:
 def choose(name="auto", connect_s=_CONNECT_S):
     """The `Devices` of that `name`, one of `NAMES`; "auto" takes what TF_CONFIG, then the machine offers.
 
-    Must be called before TensorFlow has run anything. Raises `UserError` where there is no such device, or where it
-    cannot be reached; a host or a TPU that does not answer within `connect_s` ends the process with a line.
+    Must be called before TensorFlow has run anything. Raises `UserError` where there is no such device, and where a TPU
+    or another host does not answer within `connect_s` seconds.
     """
     kind, _, which = str(name).partition(":")
     cluster = Cluster.from_environment()
@@ -167,18 +195,11 @@ def _one_host(platform, count):
 
 
 def _several_hosts(cluster, platform, connect_s):
-    def explain():
-        silent = cluster.silent() or "One of the others"
-        return (
-            f"{silent} did not answer within {connect_s:.0f} s. Start the same command on every host of TF_CONFIG, and "
-            "see that their ports can be reached."
-        )
-
     count = len(cluster.workers)
     print(f"worker {cluster.index} of {count}: waiting for the others, at most {connect_s:.0f} s", flush=True)
+    cluster.meet(connect_s)
     try:
-        with Deadline(connect_s, explain):
-            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise UserError(f"The {count} hosts of TF_CONFIG could not be joined: {_first_line(error)}.") from None
     name = f"{strategy.num_replicas_in_sync} {platform}s on {count} hosts"
@@ -186,11 +207,12 @@ def _several_hosts(cluster, platform, connect_s):
 
 
 def _tpu(which, connect_s):
-    with Deadline(connect_s, lambda: f"The TPU {which} did not answer within {connect_s:.0f} s. {tpu.ADVICE}"):
-        strategy, hosts, host = tpu.connect(which)
+    strategy = tpu.connect(which, connect_s)
     tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 products in full, not in bfloat16
     count = strategy.num_replicas_in_sync
-    return Devices(strategy, "TPU", f"TPU {which}, {count} core{'s' * (count > 1)}", True, hosts, host)
+    name = f"TPU {which}, {count} core{'s' * (count > 1)}"
+    # The other hosts of a slice run TensorFlow's operations but not Python's, which read the recordings.
+    return Devices(strategy, "TPU", name, xla=True, feeds_all=strategy.extended.num_hosts > 1)
 
 
 def _count(name, text, most):

@@ -7,14 +7,8 @@ import time
 
 import tensorflow as tf
 
-from mp3net.errors import UserError
-
 _DATA_OF_A_CALL = 128 * 2**20  # bytes a replica, of which two calls' are held at once
 _MOST_ROUNDS = 16
-
-
-class HostLost(UserError):
-    """Another host has left the run."""
 
 
 class Rounds:
@@ -80,17 +74,13 @@ class Rounds:
     @contextlib.contextmanager
     def _told(self):
         """Turns what TensorFlow raises into the `UserError` behind it."""
-        try:
-            yield
-        except tf.errors.OpError as error:
-            if self._data.error is not None:  # raised in a thread of tf.data, which passes on no more than its text
-                raise self._data.error from None
-            if self._devices.hosts > 1 and not isinstance(error, tf.errors.ResourceExhaustedError):
-                raise HostLost(
-                    "another host has left the run, or cannot be reached. Its own output says why; the same command on "
-                    "every host goes on from the last checkpoint."
-                ) from None
-            raise
+        with self._devices.watched():
+            try:
+                yield
+            except tf.errors.OpError:
+                if self._data.error is not None:  # raised in a thread of tf.data, which passes on no more than its text
+                    raise self._data.error from None
+                raise
 
     def _default_limit(self, system, stage, share):
         if self._devices.place.platform == "CPU":

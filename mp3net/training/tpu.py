@@ -2,11 +2,11 @@
 
 import glob
 import importlib.util
-import os
 
 import tensorflow as tf
 
 from mp3net.errors import UserError
+from mp3net.training import cluster
 
 ADVICE = (
     "See that it is READY (gcloud compute tpus tpu-vm list), that no other process holds it, and that its runtime "
@@ -24,22 +24,22 @@ def is_here():
     return bool(chips) and importlib.util.find_spec("libtpu") is not None
 
 
-def connect(which):
-    """(TPUStrategy, number of hosts, which of them this one is) of "local", a name, or an address grpc://HOST:PORT.
+def connect(which, seconds):
+    """The `TPUStrategy` of "local", a name, or an address grpc://HOST:PORT. One process drives all hosts of a slice.
 
-    Raises `UserError` that says why it cannot, and what to do.
+    Raises `UserError` that says why it cannot, and what to do; an address that does not answer, after `seconds`.
     """
+    address = which.removeprefix("grpc://")
+    if address != which and not cluster.reach(address, seconds):
+        raise UserError(f"The TPU {which} did not answer within {seconds:.0f} s. {ADVICE}")
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=which)
         if which != "local":
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
-        strategy = tf.distribute.TPUStrategy(resolver)
+        return tf.distribute.TPUStrategy(resolver)
     except Exception as error:  # what the resolver, its HTTP client and the runtime raise has no type in common
         raise UserError(f"The TPU {which} cannot be used: {_why(which, error)}") from None
-    # On every host of a pod slice the same command runs, and TensorFlow tells each which it is.
-    hosts = max(1, strategy.extended.num_hosts)
-    return strategy, hosts, int(os.environ.get("TPU_WORKER_ID", "0")) if hosts > 1 else 0
 
 
 def _why(which, error):

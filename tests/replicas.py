@@ -1,0 +1,84 @@
+"""Trains a small model for some rounds on the devices named, and writes what came of it: for tests of equality.
+
+    python tests/replicas.py DEVICE OUT.npz [--rounds N] [--sent]
+
+A process of its own, since TensorFlow's devices are chosen once.
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+
+from mp3net.model.architecture import Architecture
+from mp3net.model.layers import minibatch_stddev
+from mp3net.model.mp3net import MP3net
+from mp3net.training import devices as where
+
+SIZES = Architecture(
+    model_blocks=2, base=(2, 2), latent_size=8, shallowest_features=4, max_features=8, head_features=8, rate_hz=4000
+)
+BATCH, ROUNDS = 8, 3
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("device")
+    parser.add_argument("out")
+    parser.add_argument("--sent", action="store_true")
+    options = parser.parse_args()
+    devices = where.choose(options.device)
+    devices._feeds_all = options.sent
+    with devices.scope():
+        system = MP3net(SIZES, batch_size=BATCH, critic_steps=1).build(devices.place, seed=1)
+    found = {"replicas": devices.replicas, **deviation(devices), **training(system, devices)}
+    np.savez(options.out, **found)
+
+
+def batches(host, rounds):
+    """Elements `[rounds, 1, share, ...]` for consecutive replicas, of one fixed sequence of examples."""
+    real = 0.2 * tf.random.stateless_normal([rounds, 1, BATCH, *SIZES.output_shape], [5, 5])
+    examples = tf.reshape(tf.range(rounds * BATCH, dtype=tf.int64), [rounds, 1, BATCH])
+    share = BATCH // host.replicas
+    firsts = [share * replica for replica in range(host.first, host.first + host.count)]
+    parts = [tuple(each[:, :, first : first + share] for each in (real, examples)) for first in firsts]
+    stacked = tf.nest.map_structure(lambda *each: tf.stack(each), *parts)
+    return tf.data.Dataset.from_tensor_slices(stacked).repeat()
+
+
+def deviation(devices):
+    """The feature that the minibatch standard deviation adds, of the first batch."""
+
+    def replica(data):
+        return minibatch_stddev(data[0][0, 0], devices.place.cross_replica_mean)[0, 0, 0, -1]
+
+    run = tf.function(lambda data: devices.strategy.run(replica, (data,)), autograph=False)
+    values = run(next(iter(devices.feed(lambda host: batches(host, 1)))))
+    return {"feature": devices.strategy.experimental_local_results(values)[0].numpy()}
+
+
+def training(system, devices):
+    """Statistics of each round, the gradients of the first, and all weights after the last."""
+    stage = system.stages(60)[0]
+
+    def one(data):
+        scalars, _ = system.train_step(stage, *data)
+        return tf.stack(list(scalars.values()))
+
+    call = devices.compile(one, ROUNDS + 1)
+    data = next(iter(devices.feed(lambda host: batches(host, ROUNDS + 1))))
+    rows = call(data, tf.constant(0), tf.constant(1)).numpy()[:1]
+    # After one update Adam's first moment is (1 - beta1) times the gradient.
+    moments = system.generator_adam.first_moments + system.discriminator_adam.first_moments
+    found = {f"gradient_{i}": v.numpy() / (1 - system.beta_1) for i, v in enumerate(moments)}
+    rows = np.concatenate([rows, call(data, tf.constant(1), tf.constant(ROUNDS - 1)).numpy()[: ROUNDS - 1]])
+    weights = system.generator.variables + system.discriminator.variables
+    found |= {f"weight_{i}": v.numpy() for i, v in enumerate(weights)}
+    return {"statistics": rows, "graphs": call.experimental_get_tracing_count(), **found}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Any number of replicas trains the same run: losses, gradients, the minibatch statistic; and what is refused."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import TINY, assert_close, assert_told, command, write_corpus
+
+from mp3net.errors import UsageError, UserError
+from mp3net.training import devices as where
+from mp3net.training import tpu
+from mp3net.training.devices import Devices, choose
+
+SCRIPT = pathlib.Path(__file__).with_name("replicas.py")
+
+
+def trained(device, out, *options):
+    subprocess.run([sys.executable, SCRIPT, device, out, *options], check=True, timeout=600, capture_output=True)
+    return dict(np.load(out))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return trained("cpu", tmp_path_factory.mktemp("alone") / "one.npz")
+
+
+@pytest.mark.parametrize("device, options", [("cpu:2", ["--sent"]), ("cpu:4", []), ("cpu:8", [])])
+def test_replicas_train_as_one_device_does_with_the_whole_batch(alone, tmp_path, device, options):
+    found = trained(device, tmp_path / "several.npz", *options)
+    assert found["replicas"] == int(device[4:]) and alone["replicas"] == 1
+    assert alone["feature"] > 0.1 and found["feature"] == pytest.approx(alone["feature"], rel=1e-6)
+    gradients = [name for name in alone if name.startswith("gradient_")]
+    assert len(gradients) > 60
+    for name in gradients:
+        assert_close(found[name], alone[name], rtol=1e-3, atol=1e-3 * np.abs(alone[name]).max())
+    assert alone["statistics"].shape == (3, 8)
+    assert_close(found["statistics"], alone["statistics"], rtol=1e-3, atol=1e-6)
+    for name in (name for name in alone if name.startswith("weight_")):
+        # Adam's first steps are of 1e-4 with the gradient's sign, also where that sign is rounding.
+        assert np.abs(found[name] - alone[name]).max() < 3e-4
+    assert found["graphs"] == alone["graphs"] == 1
+
+
+def test_a_batch_is_shared_among_replicas_and_parts():
+    one = choose("cpu")
+    assert one.split(8) == (8, 1)
+    assert [one.split(8, micro) for micro in (8, 5, 4, 3, 2, 1, 100)] == [
+        (8, 1), (8, 2), (8, 2), (8, 4), (8, 4), (8, 8), (8, 1)
+    ]  # fmt: skip
+
+    class Eight:
+        num_replicas_in_sync = 8
+
+    eight = Devices(Eight(), "TPU", "TPU local, 8 cores")
+    assert eight.split(64, 4) == (8, 2) and eight.split(8) == (1, 1)
+    with pytest.raises(UserError, match="batch of 12 cannot be divided among 8 replicas.* 8 or 16"):
+        eight.split(12)
+    with pytest.raises(UserError, match="batch of 4 cannot be divided"):
+        eight.split(4)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cpu:", "cpu:0", "cpu:two", "auto:1", "", "gpu:x"])
+def test_a_device_that_does_not_exist_is_told_with_those_that_do(name):
+    if name == "cpu:":  # nothing after the colon is nothing asked
+        assert choose(name).replicas == 1
+        return
+    with pytest.raises((UsageError, UserError), match="cpu:N|sees no GPU"):
+        choose(name)
+
+
+def test_a_gpu_that_is_not_there_is_told():
+    with pytest.raises(UserError, match=r"sees no GPU.*mp3net\[gpu\]"):
+        choose("gpu")
+
+
+def test_a_tpu_under_a_plain_build_is_told():
+    with pytest.raises(UserError, match=r"no TPU support.*mp3net\[tpu\].*never install both"):
+        choose("tpu", connect_s=60)
+
+
+@pytest.mark.parametrize(
+    "raised, said",
+    [
+        (tf.errors.NotFoundError(None, None, "TPUs not found in the cluster."), "no TPU was found"),
+        (RuntimeError("The TPU is already in use by process with pid 12"), "another process holds the chip"),
+        (ImportError("cloud-tpu-client must be installed"), r"mp3net\[tpu-node\]"),
+        (ValueError("could not resolve my-node"), "by address"),
+    ],
+)
+def test_why_a_tpu_cannot_be_used_is_told(monkeypatch, raised, said):
+    def resolver(tpu):
+        raise raised
+
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", resolver)
+    with pytest.raises(UserError, match=said):
+        tpu.connect("my-node", 1)
+
+
+def test_a_tpu_that_does_not_answer_is_told_in_time():
+    with pytest.raises(UserError, match=r"grpc://127.0.0.1:1 did not answer within 1 s.*READY"):
+        choose("tpu:grpc://127.0.0.1:1", connect_s=1)
+
+
+def test_a_run_goes_on_with_another_number_of_replicas(tmp_path):
+    """12 steps on one device, against 6 on two replicas and then 6 on four: the same losses, to rounding."""
+    corpus, gin = write_corpus(tmp_path / "corpus"), tmp_path / "tiny.gin"
+    gin.write_text(TINY + "MP3net.batch_size = 4\ntrain.save_every_steps = 6\n")
+
+    def train(workdir, device, steps=12):
+        done = command(
+            "train", "--gin", gin, "--data", corpus, "--workdir", tmp_path / workdir, "--device", device,
+            "--gin_param", f"train.steps = {steps}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    train("whole", "cpu")
+    assert "on 2 CPUs, 2 a replica" in train("cut", "cpu:2", steps=6)
+    assert "at step 6" in train("cut", "cpu:4")
+    rows = [[json_rows(tmp_path / name / "metrics.jsonl")] for name in ("whole", "cut")]
+    assert_close(rows[0], rows[1], rtol=2e-3, atol=2e-5)
+
+
+def json_rows(path):
+    import json
+
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == 6
+    return [[row[name] for name in ("step", "d_loss", "g_loss", "wasserstein", "gradient_penalty")] for row in rows]
+
+
+def test_accumulation_is_said_and_a_batch_that_cannot_be_shared_refused(tmp_path):
+    corpus, gin = write_corpus(tmp_path / "corpus", count=1), tmp_path / "tiny.gin"
+    gin.write_text(TINY + "MP3net.batch_size = 4\n")
+    arguments = [
+        "train",
+        "--gin",
+        gin,
+        "--data",
+        corpus,
+        "--workdir",
+        tmp_path / "run",
+        "--gin_param",
+        "train.steps = 2",
+    ]
+    done = command(*arguments, "--gin_param", "train.micro_batch = 1")
+    assert done.returncode == 0, done.stderr
+    assert "in 4 parts of 1" in done.stdout and "minibatch standard deviation is over 1 example" in done.stdout
+    assert_told(command(*arguments, "--device", "cpu:3"), 1, "batch of 4 cannot be divided among 3 replicas", "3 or 6")
+    assert where.NAMES in command(*arguments, "--device", "abacus").stderr
