@@ -19,9 +19,10 @@ def main(arguments=None):
 
     from mp3net import systems
     from mp3net.audio import writing
-    from mp3net.training import checkpoints
+    from mp3net.training import checkpoints, devices
     from mp3net.training.sampling import Sampler
 
+    devices.exact_float32()
     checkpoint = checkpoints.find(options.ckpt)
     system = systems.for_sampling(checkpoint)
     weights = "moving average" if "average" in system.generation_items() else "as trained"

@@ -1,5 +1,6 @@
 """Any number of replicas trains the same run: losses, gradients, the minibatch statistic; and what is refused."""
 
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import TINY, assert_close, assert_told, command, write_corpus
+from replicas import SIZES
 
 from mp3net.errors import UsageError, UserError
+from mp3net.model.mp3net import MP3net
 from mp3net.training import devices as where
 from mp3net.training import tpu
 from mp3net.training.devices import Devices, choose
@@ -42,6 +45,31 @@ def test_replicas_train_as_one_device_does_with_the_whole_batch(alone, tmp_path,
         # Adam's first steps are of 1e-4 with the gradient's sign, also where that sign is rounding.
         assert np.abs(found[name] - alone[name]).max() < 3e-4
     assert found["graphs"] == alone["graphs"] == 1
+
+
+def test_rounds_in_one_call_of_xla_are_those_of_several_calls():
+    """The path of one GPU and of a TPU, by XLA on this CPU: a loop of rounds, each of two micro-batches."""
+    devices = Devices(tf.distribute.OneDeviceStrategy("CPU:0"), "CPU", "CPU under XLA", xla=True)
+    sizes = dataclasses.replace(SIZES, model_blocks=1)
+    with devices.scope():
+        system = MP3net(sizes, batch_size=2, critic_steps=1).build(devices.place, seed=1)
+    stage = dataclasses.replace(system.stages(60)[0], micro_batches=2)
+    real = 0.2 * tf.random.stateless_normal([3, 1, 2, *sizes.output_shape], [5, 5])
+    data = (real, tf.reshape(tf.range(6, dtype=tf.int64), [3, 1, 2]))
+    call = devices.compile(lambda data: tf.stack(list(system.train_step(stage, *data)[0].values())), 3)
+    variables = [variable for item in system.checkpoint_items().values() for variable in item.variables]
+    before = [variable.numpy() for variable in variables]
+
+    def run(calls):
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        rows = [call(data, tf.constant(first), tf.constant(count)).numpy()[:count] for first, count in calls]
+        return np.concatenate(rows)
+
+    together = run([(0, 3)])
+    assert together.shape == (3, 8) and np.isfinite(together).all() and np.ptp(together[:, 0]) > 0
+    assert_close(run([(0, 1), (1, 2)]), together, rtol=1e-5, atol=1e-7)
+    assert call.experimental_get_tracing_count() == 1
 
 
 def test_a_batch_is_shared_among_replicas_and_parts():

@@ -170,8 +170,7 @@ def choose(name="auto", connect_s=_CONNECT_S):
         raise UserError(f"--device {name}: TensorFlow sees no GPU. {_no_gpu()}")
     count = _count(name, which, len(gpus) if kind == "gpu" else None)
     platform = "GPU" if kind == "gpu" or (kind == "auto" and gpus) else "CPU"
-    # float32 is float32: what a GPU would round to 19 bits is chosen by name, as bfloat16.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
+    exact_float32()
     if platform == "GPU":
         gpus = gpus[: count or len(gpus)]
         tf.config.set_visible_devices(gpus, "GPU")
@@ -185,6 +184,13 @@ def choose(name="auto", connect_s=_CONNECT_S):
             cpu = tf.config.list_physical_devices("CPU")[0]
             tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     return _several_hosts(cluster, platform, connect_s) if cluster else _one_host(platform, count)
+
+
+def exact_float32():
+    """Has float32 products made in float32, which a GPU would round to 19 bits and a TPU to 16: who wants that says
+    bfloat16.
+    """
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def _one_host(platform, count):
@@ -208,7 +214,7 @@ def _several_hosts(cluster, platform, connect_s):
 
 def _tpu(which, connect_s):
     strategy = tpu.connect(which, connect_s)
-    tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 products in full, not in bfloat16
+    exact_float32()
     count = strategy.num_replicas_in_sync
     name = f"TPU {which}, {count} core{'s' * (count > 1)}"
     # The other hosts of a slice run TensorFlow's operations but not Python's, which read the recordings.
