@@ -108,7 +108,7 @@ def test_describe_tells_what_a_step_takes_on_a_tpu(described):
         assert tpu[update]["roofline_s"] * 0.9 < tpu[update]["estimate_s"] < tpu[update]["roofline_s"] * 2
     assert tpu["iteration_s"] == tpu["d_step"]["estimate_s"] + tpu["g_step"]["estimate_s"] / 2
     assert tpu["days"] == pytest.approx(600 * tpu["iteration_s"] / 86400)
-    assert "D update, batch 1: compiled in" in said and "fits: " in said and "nothing was run on a TPU" in said
+    assert "D update, batch 1: fits, compiled in" in said and "fits: " in said and "nothing was run on a TPU" in said
 
 
 def test_a_second_call_is_served_from_the_cache(described):

@@ -44,14 +44,20 @@ def compiled(text, topology, title, log):
     key = cache.key(text, topology, installed)
     found = cache.read(key)
     if found is not None:
-        log(f"{title}: cached")
+        log(f"{title}: {_outcome(found)}, cached")
         return found
+    begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mp3net-aot-") as folder:
         path = pathlib.Path(folder) / "step.mlir"
         path.write_text(text)
         found = _run([sys.executable, "-m", "mp3net.aot.tpu_compiler", topology, str(path)], title, topology, log)
     cache.write(key, found)
+    log(f"{title}: {_outcome(found)}, compiled in {time.monotonic() - begun:.0f} s")
     return found
+
+
+def _outcome(found):
+    return "fits" if found["fits"] else f"does not fit, it wants {found['wanted_gib']:.2f} GiB"
 
 
 def _run(command, title, topology, log):
@@ -76,7 +82,6 @@ def _run(command, title, topology, log):
         lines = said.read().splitlines()
         if status or not lines:
             raise UserError(_failure(title, topology, status, errors.read()))
-    log(f"{title}: compiled in {time.monotonic() - begun:.0f} s")
     return json.loads(lines[-1])
 
 
