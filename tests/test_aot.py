@@ -358,6 +358,9 @@ def test_a_report_is_printed_with_its_peaks_and_its_limits(tiny, compiler, nothi
     assert "275 TFLOP/s" in text and "1228 GB/s" in text and "without the exchange between chips" in text
 
 
+RECOMPUTE = "Execution.recompute = True, MP3net.execution = @Execution()"
+
+
 class Room:
     """Steps that take `fixed` + `each` x batch GiB, less where they recompute, and that note what they were asked."""
 
@@ -433,20 +436,23 @@ def test_the_largest_batch_steps_down_one_by_one_where_the_line_says_nothing(tin
     [
         (8, 1.0, 1.5, "train.micro_batch = 4"),
         (8, 1.0, 5.0, "train.micro_batch = 1"),
-        (8, 1.0, 10.0, "train.micro_batch = 1, Execution.recompute = True"),
-        (1, 1.0, 10.0, "Execution.recompute = True"),
+        (8, 1.0, 10.0, f"train.micro_batch = 1, {RECOMPUTE}"),
+        (1, 1.0, 10.0, RECOMPUTE),
     ],
 )
 def test_what_would_fit_is_found_in_order(tiny, share, fixed, each, settings):
     room = Room(tiny, share, fixed, each)
     way, found = fitting.way_that_fits(room, room.way(), lambda line: None)
+    # What is said is what is to be set: as gin bindings they give the execution that was found to fit.
+    set_so = training(tiny, *settings.split(", ")).system.execution
+    assert set_so == (way.execution or room.execution)
     assert found == settings and room.figures(way, ["d_step"])["d_step"]["fits"] and way.batch * way.parts == share
 
 
 def test_where_nothing_fits_all_that_was_tried_is_named(tiny):
     room, said = Room(tiny, 2, 9.0, 1.0), []
     way, tried = fitting.way_that_fits(room, room.way(), said.append)
-    assert way is None and tried == "train.micro_batch = 1, Execution.recompute = True"
+    assert way is None and tried == f"train.micro_batch = 1, {RECOMPUTE}"
     assert said == ["trying train.micro_batch = 1", f"trying {tried}"]
     assert tried in wording.advice(None, tried) and "larger TPU" in wording.advice(None, tried)
 
@@ -456,9 +462,7 @@ def test_a_time_split_that_was_turned_off_is_tried(tiny):
     room.system = training(tiny, "Architecture.base = (64, 2)").system
     assert room.execution.on("TPU", room.system.sizes).segments
     room.execution = Execution(segments=())
-    assert fitting.way_that_fits(room, room.way(), lambda line: None)[1] == (
-        "Execution.segments = None, Execution.recompute = True"
-    )
+    assert fitting.way_that_fits(room, room.way(), lambda line: None)[1] == (f"Execution.segments = None, {RECOMPUTE}")
 
 
 # The table of the README

@@ -79,4 +79,7 @@ def _changes(steps, way):
 
 
 def _text(bindings):
-    return ", ".join(f"{name} = {value}" for name, value in bindings.items())
+    said = [f"{name} = {value}" for name, value in bindings.items()]
+    if any(name.startswith("Execution.") for name in bindings):
+        said.append("MP3net.execution = @Execution()")  # without which the others would have no effect
+    return ", ".join(said)
