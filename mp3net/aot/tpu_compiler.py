@@ -17,9 +17,9 @@ import time
 GIB = 2**30
 _UNITS = {"": 1 / GIB, "K": 2**10 / GIB, "M": 2**20 / GIB, "G": 1, "T": 2**10}
 _WANTED = re.compile(r"total memory required[^(]*\(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)")
-# A TPU has no 64-bit integers: at a program's edge these calls split and join them, and the compiler, which knows no
-# time of them, counts each as -1 s.
-_UNTIMED = re.compile(r'custom_call_target="X64(?:SplitLow|SplitHigh|Combine)"')
+# The compiler knows no time of these calls and counts each as -1 s: those that split and join 64-bit integers, which a
+# TPU has not, at a program's edge, and those that see pieces of memory as one.
+_UNTIMED = re.compile(r'custom_call_target="(?:X64SplitLow|X64SplitHigh|X64Combine|ConcatBitcast)"')
 
 
 def main(topology_name, path):
