@@ -61,7 +61,7 @@ def export(folder, gin, batch, precision):
     system.execution = dataclasses.replace(system.execution, precision=precision)
     system.build(Place("GPU", xla=True), training.seed)
     print(f"tracing {gin}, batch {batch}, {precision}", flush=True)
-    phase = max(system.stages(training.steps), key=lambda stage: stage.steps).settings
+    stage = max(system.stages(training.steps), key=lambda each: each.steps)
     cost = training_cost(layer_records(system.sizes), batch)
     folder.mkdir(parents=True, exist_ok=True)
     step = {
@@ -72,7 +72,7 @@ def export(folder, gin, batch, precision):
         "song_s": system.sizes.seconds,
         "state_gib": lowering.state_bytes(system) / 2**30,
     }
-    for name, program in lowering.lower(system, phase, batch).items():
+    for name, program in lowering.lower(system, stage, batch).items():
         (folder / f"{name}.mlir").write_text(program.text)
         spreads = [0.05] * program.inputs + [float(v.numpy().std()) for v in program.variables]
         arguments = stablehlo.arguments(program.text)

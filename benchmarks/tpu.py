@@ -1,10 +1,11 @@
 """What training would cost on TPUs, by the TPUs' own compiler: the table of the README. No TPU is needed.
 
-    python benchmarks/tpu.py [--gin 95s] [--tpu v2-8] [--readme README.md]
+    python benchmarks/tpu.py [--gin 95s] [--tpu v2-8] [--readme README.md] [--round]
 
 Needs pip install 'mp3net[aot]'. All of it takes hours on 2 cores; what was compiled before is read from the cache.
 Where a device's share of the batch does not fit, the row says with which setting it does. Rows that are not asked for
-stay as they are in the JSON.
+stay as they are in the JSON. The rows' memory is the larger of their D and G updates'; `--round` compiles a whole round
+as the one program that training makes of it, and adds what that takes (`round`).
 """
 
 import argparse
@@ -25,6 +26,7 @@ def main():
     parser.add_argument("--gin", action="append", help="a configuration (95s and 5s)")
     parser.add_argument("--tpu", action="append", help="a TPU (all)")
     parser.add_argument("--json", default=str(pathlib.Path(__file__).with_name("tpu.json")))
+    parser.add_argument("--round", action="store_true", help="also compile a whole round as one program")
     parser.add_argument("--readme", metavar="FILE", help="rewrite the table in this file, between its marks")
     options = parser.parse_args()
     from mp3net.aot import chips, compiling
@@ -37,7 +39,7 @@ def main():
     rows = json.loads(path.read_text()) if path.exists() else {}
     for gin in options.gin or CONFIGURATIONS:
         for machine in machines:
-            rows.setdefault(gin, {})[machine.name] = measured(gin, machine)
+            rows.setdefault(gin, {})[machine.name] = measured(gin, machine, options.round)
             path.write_text(json.dumps(rows, indent=2) + "\n")
     said = table(rows)
     print(said)
@@ -46,13 +48,17 @@ def main():
         readme.write_text(with_table(readme.read_text(), said))
 
 
-def measured(gin, machine):
-    """The `report` of a configuration, in the first way that fits: plain JSON, with what was set for it."""
+def measured(gin, machine, whole_round=False):
+    """The `report` of a configuration, in the first way that fits: plain JSON, with what was set for it.
+
+    With `whole_round` also the figures of a round as one program.
+    """
     from common import tensorflow
 
     tensorflow()
     from mp3net import configuration
     from mp3net.aot import fitting
+    from mp3net.aot.lowering import ROUND
     from mp3net.aot.report import Steps, report
 
     def log(line):
@@ -64,6 +70,9 @@ def measured(gin, machine):
     if not found["fits"]:
         way, bindings = fitting.way_that_fits(steps, way, log)
         found = found if way is None else report(steps, way)
+    if whole_round and way is not None:
+        found[ROUND] = steps.figures(way, (ROUND,))[ROUND]
+        log(f"{found[ROUND]['hbm_gib']:.2f} GiB for a round as one program, {found['hbm_gib']:.2f} for an update")
     return {**found, "set": bindings}
 
 
@@ -91,7 +100,7 @@ def with_table(text, table):
 
 def _row(gin, found):
     memory = f"{found['hbm_gib']:.2f} of {found['hbm_there_gib']:.2f}"
-    start = f"| `{gin}` | {found['name']} | {found['batch_per_device']} |"
+    start = f"| `{gin}` | {found['topology']} | {found['batch_per_device']} |"
     if not found["fits"]:
         return f"{start} does not fit, not even with {found['set'] or 'anything'} | {memory} | | | |"
     fits_with = f"`{found['set']}`" if found["set"] else "nothing set"

@@ -113,8 +113,8 @@ def lowered(tmp_path_factory):
     path = tmp_path_factory.mktemp("lowered") / "tiny.gin"
     path.write_text(SMALL)
     system = training(path, "MP3net.average_decay = 0.9").system.build(Place("TPU", xla=True))
-    phase = system.stages(12)[0].settings
-    return system, phase, lowering.lower(system, phase, 3)
+    stage = system.stages(12)[0]
+    return system, stage, lowering.lower(system, stage, 3)
 
 
 def test_a_step_is_lowered_with_its_variables_as_arguments(lowered):
@@ -137,6 +137,17 @@ def test_a_step_is_lowered_with_its_variables_as_arguments(lowered):
     assert stablehlo.arguments(programs["d_step"].text)[0] == ([3, 8, 4, 2], "f32")
 
 
+def test_a_round_is_lowered_as_one_program_that_takes_all_its_batches(lowered):
+    system, stage, _ = lowered
+    program = lowering.lower(system, stage, 4, parts=2, updates=(lowering.ROUND,))[lowering.ROUND]
+    assert stablehlo.arguments(program.text)[: program.inputs] == [([2, 4, 8, 4, 2], "f32"), ([2, 4], "i64")]
+    assert program.batches == 2 and not program.others
+    changed = {
+        program.variables[argument - program.inputs].ref() for argument in stablehlo.aliases(program.text).values()
+    }
+    assert changed == {variable.ref() for variable in lowering.variables(system)}
+
+
 def test_the_state_is_both_networks_their_moments_and_the_average(lowered):
     system = lowered[0]
     weights = {
@@ -148,10 +159,10 @@ def test_the_state_is_both_networks_their_moments_and_the_average(lowered):
 
 
 def test_lowering_is_exact_for_a_tpu_repeatable_and_leaves_no_setting_behind(lowered):
-    system, phase, programs = lowered
+    system, stage, programs = lowered
     assert "HIGHEST" in programs["d_step"].text and "DEFAULT" not in programs["d_step"].text
     assert tf.config.experimental.tensor_float_32_execution_enabled()
-    assert lowering.lower(system, phase, 3, updates=("g_step",))["g_step"].text == programs["g_step"].text
+    assert lowering.lower(system, stage, 3, updates=("g_step",))["g_step"].text == programs["g_step"].text
 
 
 # The cache, and the compiler's process
@@ -259,11 +270,11 @@ def test_the_refusal_of_a_program_that_does_not_fit_is_read():
 
 
 def test_calls_that_the_compiler_counts_as_minus_a_second_are_put_right():
-    targets = ("X64SplitLow", "X64SplitHigh", "TopK", "X64Combine")
+    targets = ("X64SplitLow", "X64SplitHigh", "TopK", "X64Combine", "ConcatBitcast")
     hlo = "\n".join(f'%c = u32[2] custom-call(%a), custom_call_target="{target}"' for target in targets)
-    assert tpu_compiler.estimate_s(-2.75, hlo) == pytest.approx(0.25)
+    assert tpu_compiler.estimate_s(-3.75, hlo) == pytest.approx(0.25)
     assert tpu_compiler.estimate_s(0.25, "") == 0.25
-    assert tpu_compiler.estimate_s(-3.0, hlo) is None and tpu_compiler.estimate_s(None, hlo) is None
+    assert tpu_compiler.estimate_s(-4.0, hlo) is None and tpu_compiler.estimate_s(None, hlo) is None
 
 
 # Reports
@@ -277,7 +288,7 @@ COMPILED = {
 @pytest.fixture
 def nothing_traced(monkeypatch):
     """Has every update be that of TEXT, where a test does not look into it."""
-    program = lowering.Program(stablehlo.plain(TEXT), 2, (), ())
+    program = lowering.Program(stablehlo.plain(TEXT), 2, 1, (), ())
     monkeypatch.setattr(report, "lower", lambda *_: dict.fromkeys(lowering.UPDATES, program))
 
 
@@ -304,7 +315,8 @@ def test_a_report_is_of_one_devices_share_and_of_the_whole_run(tiny, compiler):
     trained = training(tiny, "MP3net.batch_size = 16", "train.steps = 86400")
     steps = report.Steps(trained, chips.find("v2-8"), lambda line: None)
     found = report.report(steps, steps.way())
-    assert (found["name"], found["topology"], found["devices"], found["batch_per_device"]) == ("v2-8", "v2:2x2", 8, 2)
+    assert (found["topology"], found["compiled_for"]) == ("v2-8", "v2:2x2")
+    assert (found["devices"], found["batch_per_device"]) == (8, 2)
     assert found["fits"] and found["hbm_gib"] == pytest.approx(3.2) and found["hbm_there_gib"] == 7.48
     assert found["d_step"]["roofline_s"] == pytest.approx(0.2) and found["d_step"]["temporaries_gib"] == 2.0
     assert found["iteration_s"] == pytest.approx(0.3) and found["days"] == pytest.approx(0.3)

@@ -11,6 +11,7 @@ from mp3net.model.architecture import Architecture
 from mp3net.model.mp3net import MP3net
 from mp3net.model.perception import Perception
 from mp3net.model.phases import Phase
+from mp3net.stage import Place
 
 SIZES = Architecture(
     model_blocks=2, base=(2, 2), latent_size=8, shallowest_features=4, max_features=8, head_features=8, rate_hz=4000
@@ -128,12 +129,33 @@ def test_d_learns_to_tell_a_fixed_batch_apart_and_g_to_raise_its_score():
     assert scores[-1] < scores[0]
 
 
-def test_a_round_reports_means_over_its_d_updates():
+@pytest.mark.parametrize("xla", [False, True])
+def test_a_round_is_its_d_updates_one_after_another_then_that_of_g(xla):
+    """Unrolled, and as the loop that XLA gets."""
     twin, system = build(), build()
+    system.place = Place("CPU", xla)
     stage, batches, examples = round_of(system)
     apart = [twin.update_discriminator(stage.settings, batches[i], examples[i])[0]["d_loss"] for i in range(2)]
-    scalars, finite = system.train_step(stage, batches, examples)
+    last, _ = twin.update_generator(stage.settings, examples[1])
+    step = tf.function(system.train_step, autograph=False)
+    assert (
+        len(
+            [
+                op
+                for op in step.get_concrete_function(stage, batches, examples).graph.get_operations()
+                if op.type == "While"
+            ]
+        )
+        == xla
+    )
+    scalars, finite = step(stage, batches, examples)
     assert_close(scalars["d_loss"], np.mean(apart), rtol=1e-5)
+    assert_close(scalars["g_loss"], last["g_loss"], rtol=1e-4)
+    for network in ("generator", "discriminator"):
+        pairs = zip(
+            getattr(system, network).trainable_variables, getattr(twin, network).trainable_variables, strict=True
+        )
+        assert max(float(tf.reduce_max(tf.abs(mine - other))) for mine, other in pairs) < 1e-5
     assert {"d_loss", "g_loss", "wasserstein", "gradient_penalty", "drift"} <= set(scalars)
     assert all(bool(value) for value in finite.values())
 
@@ -145,7 +167,7 @@ def test_the_first_bad_tensor_is_the_first_that_was_computed():
     broken[1, 0, 0, 0, 0] = np.nan
     _, finite = system.train_step(stage, tf.constant(broken), examples)
     bad = [name for name, good in finite.items() if not bool(good)]
-    assert bad[0] == "real amplitudes (D update 2)"
+    assert bad[0] == "real amplitudes (D updates)"
     assert any(name.startswith("gradient of D block 0/low kernel") for name in bad)
 
 

@@ -99,7 +99,7 @@ def described(tmp_path_factory):
 def test_describe_tells_what_a_step_takes_on_a_tpu(described):
     said, found = described[0]
     tpu, counted = found["tpu"], found["training_step"]
-    assert (tpu["name"], tpu["topology"], tpu["devices"], tpu["batch_per_device"]) == ("v2-8", "v2:2x2", 8, 1)
+    assert (tpu["topology"], tpu["compiled_for"], tpu["devices"], tpu["batch_per_device"]) == ("v2-8", "v2:2x2", 8, 1)
     assert tpu["fits"] and 0.03 < tpu["hbm_gib"] < 0.2 and tpu["hbm_there_gib"] == 7.48
     for update in ("d_step", "g_step"):
         assert 8 * tpu[update]["tflop"] == pytest.approx(counted[f"{update}_tflop"], rel=0.25)

@@ -185,7 +185,7 @@ def test_a_recording_that_is_not_a_number_stops_the_run_by_its_name(gin, tmp_pat
     (tmp_path / "corpus").mkdir()
     soundfile.write(tmp_path / "corpus" / "bad.wav", wave, 4000, subtype="FLOAT")
     run = train(gin, tmp_path / "corpus", tmp_path / "run", "--gin_param", "data.peak = None")
-    assert_told(run, 1, "step 2", "first bad tensor", "real amplitudes (D update 1)", "no checkpoint yet")
+    assert_told(run, 1, "step 2", "first bad tensor", "real amplitudes (D updates)", "no checkpoint yet")
 
 
 def test_without_tensorflow_the_fix_is_told(corpus, gin, tmp_path):

@@ -1,6 +1,7 @@
 """A training step of one replica as StableHLO: the D update and the G update of a system that is built."""
 
 import contextlib
+import dataclasses
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -10,45 +11,58 @@ from mp3net.aot import stablehlo
 
 @dataclass(frozen=True)
 class Program:
-    """One update of one replica.
+    """One update of one replica, or a round of them.
 
-    `text` takes the batch, its first `inputs` arguments, and then the variables that it reads or changes; it returns
-    results and then the changed variables. `variables` are those that it takes, in that order, `others` the rest of the
-    system's.
+    `text` takes `batches` batches of real examples, with what else makes its first `inputs` arguments, and then the
+    variables that it reads or changes; it returns results and then the changed variables. `variables` are those that it
+    takes, in that order, `others` the rest of the system's.
     """
 
     text: str
     inputs: int
+    batches: int
     variables: tuple
     others: tuple
 
 
 UPDATES = ("d_step", "g_step")
+ROUND = "round"  # all updates of `System.train_step` as one program
 
 
-def lower(system, phase, batch, parts=1, updates=UPDATES):
+def lower(system, stage, batch, parts=1, updates=UPDATES):
     """Updates of a system that was built for XLA, a replica's `batch` taken in `parts` one after another.
 
     Args:
       system: an `MP3net`, built at a `Place` of its own with `xla`.
-      phase: the settings of one of its stages.
+      stage: one of its stages.
       batch: examples that one replica takes.
       parts: divides `batch`.
-      updates: which of them.
+      updates: which of them; also `ROUND`.
 
     Returns: `Program`s by update.
     """
 
     def d_step(real, examples):
-        return system.update_discriminator(phase, real, examples, parts)
+        return system.update_discriminator(stage.settings, real, examples, parts)
 
     def g_step(examples):
-        return system.update_generator(phase, examples, parts)
+        return system.update_generator(stage.settings, examples, parts)
 
-    real = tf.TensorSpec([batch, *system.sizes.output_shape], tf.float32)
-    examples = tf.TensorSpec([batch], tf.int64)
+    def whole_round(batches, examples):
+        return system.train_step(dataclasses.replace(stage, micro_batches=parts), batches, examples)
+
+    def taken(batches):
+        """Real examples and their places: of one batch, or of several, stacked."""
+        shape = [*batches, batch]
+        return [tf.TensorSpec([*shape, *system.sizes.output_shape], tf.float32), tf.TensorSpec(shape, tf.int64)]
+
+    count = system.steps_per_round
+    known = {
+        "d_step": (d_step, taken([]), 1),
+        "g_step": (g_step, taken([])[1:], 0),
+        ROUND: (whole_round, taken([count]), count),
+    }
     with _float32_products(system.place.platform):
-        known = {"d_step": (d_step, [real, examples]), "g_step": (g_step, [examples])}
         return {update: _program(system, *known[update]) for update in updates}
 
 
@@ -62,14 +76,14 @@ def state_bytes(system):
     return sum(v.shape.num_elements() * v.dtype.size for v in variables(system))
 
 
-def _program(system, step, specs):
+def _program(system, step, specs, batches):
     # One flat function: what a nested one captures would become constants of the program, all weights among them.
     function = tf.function(step, jit_compile=True, autograph=False)
     taken = [id(handle) for handle in function.get_concrete_function(*specs).graph.external_captures]
     by_handle = {id(variable.handle): variable for variable in variables(system)}
     text = stablehlo.plain(function.experimental_get_compiler_ir(*specs)(stage="stablehlo"))
     others = tuple(variable for handle, variable in by_handle.items() if handle not in taken)
-    return Program(text, len(specs), tuple(by_handle[handle] for handle in taken), others)
+    return Program(text, len(specs), batches, tuple(by_handle[handle] for handle in taken), others)
 
 
 def tensor_type(variable):

@@ -5,10 +5,11 @@ from typing import Any
 
 from mp3net.aot import compiling, stablehlo
 from mp3net.aot.chips import Machine
-from mp3net.aot.lowering import UPDATES, lower, state_bytes, tensor_type
+from mp3net.aot.lowering import ROUND, UPDATES, lower, state_bytes, tensor_type
 from mp3net.stage import Place
 
 TITLES = {"d_step": "D update", "g_step": "G update"}
+_TITLES = {**TITLES, ROUND: "whole round"}
 _DAY_S = 86400
 _GIB = 2**30
 
@@ -31,7 +32,7 @@ class Steps:
     """The updates of one configuration on one device of a machine, compiled as they are asked for.
 
     Args:
-      training: a `Training`, of whose phases the longest is taken.
+      training: a `Training`, of whose stages the longest is taken.
       machine: a `Machine` of chips.py.
       log: takes lines of progress.
     """
@@ -39,7 +40,7 @@ class Steps:
     def __init__(self, training, machine: Machine, log):
         self.training, self.system, self.machine, self._log = training, training.system, machine, log
         self.share = machine.share(self.system.batch_size)
-        self._phase = max(self.system.stages(training.steps), key=lambda stage: stage.steps).settings
+        self._stage = max(self.system.stages(training.steps), key=lambda stage: stage.steps)
         self.execution = self.system.execution  # as configured
         self._build(self.execution)
 
@@ -62,24 +63,24 @@ class Steps:
         return Way(share // parts, parts, execution)
 
     def figures(self, way, updates=UPDATES):
-        """What each of `updates` takes, as plain JSON, by update (see `_figures`)."""
+        """What each of `updates`, or of `ROUND`, takes, as plain JSON, by update (see `_figures`)."""
         execution = way.execution or self.execution
         if execution != self._built:
             self._build(execution)
-        self._log(f"tracing {' and '.join(TITLES[update] for update in updates)}, {way}")
+        self._log(f"tracing {' and '.join(_TITLES[update] for update in updates)}, {way}")
         batch = way.batch * way.parts
-        programs, found = lower(self.system, self._phase, batch, way.parts, updates), {}
+        programs, found = lower(self.system, self._stage, batch, way.parts, updates), {}
         for update, program in programs.items():
             others = [tensor_type(variable) for variable in program.others]
             text = stablehlo.with_unused(program.text, others + self._waiting(program, batch))
-            title = f"{TITLES[update]}, {way}"
+            title = f"{_TITLES[update]}, {way}"
             found[update] = self._figures(compiling.compiled(text, self.machine.chip.topology, title, self._log), way)
         return found
 
     def _waiting(self, program, batch):
         """The (shape, dtype) of those batches of a round that `program` does not take: all are there from the start."""
         real = (batch, *self.system.sizes.output_shape), "f32"
-        return [real] * (self.system.steps_per_round - (program.inputs > 1))
+        return [real] * (self.system.steps_per_round - program.batches)
 
     def _figures(self, found, way):
         """Of one compiled update: HBM in all and its temporaries in GiB, TFLOP, GB moved, seconds by the compiler's
@@ -111,8 +112,8 @@ def report(steps, way):
     iteration_s = _iteration_s(found, "estimate_s", per_round)
     roofline_s = _iteration_s(found, "roofline_s", per_round)
     return {
-        "name": machine.name,
-        "topology": machine.chip.topology,
+        "topology": machine.name,
+        "compiled_for": machine.chip.topology,
         "devices": machine.devices,
         "device": machine.chip.device,
         "batch_per_device": steps.share,

@@ -56,7 +56,7 @@ def _title(found):
     parts = share // found["micro_batch"]
     how = f", in {parts} micro-batches of {found['micro_batch']}" if parts > 1 else ""
     count = found["devices"]
-    return f"TPU {found['name']}: {count} {device}{'s' * (count > 1)}, {share} example{'s' * (share > 1)} each{how}"
+    return f"TPU {found['topology']}: {count} {device}{'s' * (count > 1)}, {share} example{'s' * (share > 1)} each{how}"
 
 
 def _row(title, update):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from mp3net.audio.mdct import MDCT
 from mp3net.errors import UserError, check_number
 from mp3net.model import losses, randomness
-from mp3net.model.accumulation import mean_of_parts
+from mp3net.model.accumulation import mean_of_parts, mean_of_turns
 from mp3net.model.architecture import Architecture
 from mp3net.model.discriminator import Discriminator
 from mp3net.model.execution import Execution
@@ -130,15 +130,15 @@ class MP3net(tf.Module):
         whether each tensor was finite.
         """
         phase, parts = stage.settings, stage.micro_batches
-        metrics, finite = [], {}
-        for update in range(self.steps_per_round):
-            scalars, checks = self.update_discriminator(phase, batches[update], examples[update], parts)
-            metrics.append(scalars)
-            finite.update({f"{name} (D update {update + 1})": value for name, value in checks.items()})
-        means = {name: tf.add_n([scalars[name] for scalars in metrics]) / len(metrics) for name in metrics[0]}
-        scalars, checks = self.update_generator(phase, examples[-1], parts)
-        finite.update({f"{name} (G update)": value for name, value in checks.items()})
-        return {**means, **scalars}, finite
+
+        def discriminator_update(real, places):
+            return [], *self.update_discriminator(phase, real, places, parts)
+
+        loops = self.place.xla and self.place.loops
+        _, means, finite = mean_of_turns(discriminator_update, [batches, examples], loops)
+        scalars, checks = self.update_generator(phase, _after(finite, examples[-1]), parts)
+        named = {f"{name} (D updates)": value for name, value in finite.items()}
+        return {**means, **scalars}, named | {f"{name} (G update)": value for name, value in checks.items()}
 
     def update_discriminator(self, phase, real, examples, parts=1):
         """One D iteration on real amplitudes `[batch, block, band, channel]`, taken in `parts` one after another."""
@@ -298,3 +298,11 @@ class MP3net(tf.Module):
 
 def _finite(tensors):
     return {name: tf.reduce_all(tf.math.is_finite(tensor)) for name, tensor in tensors.items()}
+
+
+def _after(finite, examples):
+    """`examples`, but not to be had before what `finite` tells of: else a compiler may begin the G update before the
+    D updates have ended, and hold the activations of both.
+    """
+    done = tf.reduce_all(list(finite.values()))
+    return examples + tf.where(done, tf.zeros([], examples.dtype), tf.ones([], examples.dtype))
