@@ -71,7 +71,11 @@ def _tensorflow_trouble(error):
     if isinstance(error, errors.PermissionDeniedError):
         return _ADVICE[errno.EACCES]
     if isinstance(error, errors.ResourceExhaustedError):
-        return "out of memory; lower MP3net.batch_size, or use a smaller configuration"
+        return (
+            "out of memory. A run takes less with --gin_param 'MP3net.execution = @Execution()' and "
+            "--gin_param 'Execution.recompute = True' (or 'Execution.precision = \"bfloat16\"'), which change it by "
+            "rounding alone, then with --gin_param 'train.micro_batch = 1'; see Devices in README.md"
+        )
     return None
 
 

@@ -5,6 +5,9 @@ them.
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
+_DATA_OF_A_CALL = 64 * 2**20  # bytes a replica, of which two calls' are held at once
+_MOST_ROUNDS = 16
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -37,5 +40,14 @@ class Place:
     cross_replica_mean: Callable = lambda tensors: tensors
     loops: bool = True
 
+    def rounds_per_call(self, round_bytes):
+        """How many rounds one call of the device makes by default, if those of one replica take `round_bytes` each."""
+        return 1 if self.platform == "CPU" else max(1, min(_MOST_ROUNDS, _DATA_OF_A_CALL // round_bytes))
+
 
 ALONE = Place()
+
+
+def parts_of(share, most=None):
+    """In how many equal parts a replica takes its `share` of a batch, so that none is of more than `most` examples."""
+    return next(parts for parts in range(1, share + 1) if share % parts == 0 and share // parts <= (most or share))

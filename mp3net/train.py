@@ -18,9 +18,8 @@ def main(arguments=None):
     from mp3net.training import cluster, lock
     from mp3net.training import devices as where
 
-    devices = where.choose(
-        options.device, options.connect_s
-    )  # first: TensorFlow will not change its devices once it has run anything
+    # First: TensorFlow will not change its devices once it has run anything.
+    devices = where.choose(options.device, options.connect_s)
     training, settings = configuration.load(options.gin, options.gin_param)
     stages = training.system.stages(training.steps)
     for stage in stages:
@@ -51,7 +50,7 @@ def _run(options, training, devices, pipeline):
         if resumed.step >= training.steps:
             print(f"{options.workdir} is trained to step {resumed.step} of {training.steps}: nothing to do.")
             return 0
-    with devices.scope():
+    with devices.watched(), devices.scope():
         system = training.system.build(devices.place, training.seed)
         if resumed:
             resumed.restore(system.checkpoint_items())
@@ -76,7 +75,8 @@ def _run(options, training, devices, pipeline):
 def _agree(devices, resumed, workdir):
     """Raises `UserError` unless all hosts have found the same checkpoint."""
     step = resumed.step if resumed else -1
-    first, last = -devices.largest(-step), devices.largest(step)
+    last, first = devices.largest([step, -step])
+    first = -first
     if first != last:
         found = "no checkpoint" if first < 0 else f"step {first:.0f}"
         raise UserError(
@@ -94,7 +94,7 @@ def _parser():
         "--init_from", metavar="CKPT", help="start from the weights of this working directory or checkpoint"
     )
     parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, gpu, gpu:N, tpu, or tpu:NAME (default: auto)"
+        "--device", default="auto", metavar="NAME", help="auto (the default), cpu, cpu:N, gpu, gpu:N, tpu or tpu:NAME"
     )
     parser.add_argument(
         "--connect_s", type=float, default=300, metavar="S", help="how long to wait for a TPU or for other hosts (300)"

@@ -65,7 +65,7 @@ def test_every_action_has_help_and_a_version(module):
     [
         (tf.errors.ResourceExhaustedError(None, None, "metrics.jsonl; No space left on device"), "the disk is full"),
         (tf.errors.UnknownError(None, None, "events; No space left on device"), "the disk is full"),
-        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"), "lower MP3net.batch_size"),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"), "train.micro_batch = 1"),
         (tf.errors.PermissionDeniedError(None, None, "metrics.jsonl"), "permission denied"),
     ],
 )

@@ -15,6 +15,7 @@ from mp3net.errors import UsageError, UserError
 from mp3net.model.mp3net import MP3net
 from mp3net.training import devices as where
 from mp3net.training import tpu
+from mp3net.training.cluster import HostLost
 from mp3net.training.devices import Devices, choose
 
 SCRIPT = pathlib.Path(__file__).with_name("replicas.py")
@@ -97,6 +98,37 @@ def test_a_device_that_does_not_exist_is_told_with_those_that_do(name):
         return
     with pytest.raises((UsageError, UserError), match="cpu:N|sees no GPU"):
         choose(name)
+
+
+TWO_HOSTS = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'
+
+
+def test_devices_that_several_hosts_cannot_have_are_refused(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", TWO_HOSTS)
+    with pytest.raises(UsageError, match="cpu:4.*with TF_CONFIG each host has one replica"):
+        choose("cpu:4")
+    monkeypatch.setattr(tpu, "is_here", lambda: True)
+    for name in ("auto", "tpu"):
+        with pytest.raises(UserError, match="TF_CONFIG is set.* unset it, or give --device cpu or gpu"):
+            choose(name)
+
+
+@pytest.mark.parametrize(
+    "error, lost",
+    [
+        (tf.errors.UnavailableError(None, None, "failed to connect to all addresses"), True),
+        (tf.errors.InternalError(None, None, "Collective ops is aborted by: a peer"), True),
+        (tf.errors.InvalidArgumentError(None, None, "shapes do not match"), False),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM"), False),
+    ],
+)
+def test_only_what_a_lost_host_causes_is_laid_to_one(error, lost):
+    devices = Devices(tf.distribute.OneDeviceStrategy("CPU:0"), "CPU", "CPUs", hosts=2)
+    with pytest.raises(HostLost if lost else type(error), match=error.message), devices.watched():
+        raise error
+    alone = Devices(tf.distribute.OneDeviceStrategy("CPU:0"), "CPU", "CPU")
+    with pytest.raises(type(error)), alone.watched():
+        raise error
 
 
 def test_a_gpu_that_is_not_there_is_told():

@@ -1,16 +1,20 @@
 """The loop, with a system so small that a step takes no time: schedule, rows, checkpoints, resumption, interruption."""
 
+import contextlib
+import itertools
 import json
 import os
 import signal
+import threading
+import time
 
 import pytest
 import tensorflow as tf
 
 from mp3net.errors import UserError
 from mp3net.stage import Stage
-from mp3net.training import checkpoints
-from mp3net.training.devices import choose
+from mp3net.training import checkpoints, trainer
+from mp3net.training.devices import Devices, choose
 from mp3net.training.summaries import Averages, Summaries, duration
 from mp3net.training.trainer import Training, train
 
@@ -20,7 +24,7 @@ RECORD = {"configuration": "config", "data": {"recordings": 3}}
 class Counter(tf.Module):
     """A system whose one variable adds up the examples that it is given, in two stages of rounds of two steps."""
 
-    steps_per_round, rate_hz, channels = 2, 100, 1
+    steps_per_round, rate_hz, channels, headline = 2, 100, 1, ("d_loss", "g_loss")
 
     def __init__(self, bad_at=None):
         super().__init__()
@@ -70,7 +74,7 @@ class Data:
         return tf.data.Dataset.counter(0, dtype=tf.int64).map(element)
 
 
-def run(workdir, steps=20, system=None, resumed=None, on_log=lambda line: None, data=None, **options):
+def run(workdir, steps=20, system=None, resumed=None, on_log=lambda line: None, data=None, devices=None, **options):
     system = system or Counter()
     if resumed:
         resumed.restore(system.checkpoint_items())
@@ -81,7 +85,9 @@ def run(workdir, steps=20, system=None, resumed=None, on_log=lambda line: None, 
         on_log(line)
 
     settings = {"log_every": 4, "save_every_steps": 6, **options}
-    ended = train(Training(system, steps, **settings), choose("cpu"), data or Data(), workdir, RECORD, resumed, log)
+    ended = train(
+        Training(system, steps, **settings), devices or choose("cpu"), data or Data(), workdir, RECORD, resumed, log
+    )
     return system, lines, ended
 
 
@@ -168,6 +174,104 @@ def test_a_terminal_that_closes_costs_nothing_that_was_learnt(tmp_path):
     with pytest.raises(BrokenPipeError):
         run(tmp_path, on_log=closed, save_every_steps=1000)
     assert checkpoints.latest(tmp_path).step == 8
+
+
+def test_a_terminal_that_is_gone_when_the_signal_comes_costs_nothing_either(tmp_path, monkeypatch):
+    """A closed terminal sends SIGHUP, and answers what is then printed with an error."""
+    printed = []
+
+    def gone(*words, **options):
+        printed.append(words)
+        raise OSError(5, "Input/output error")
+
+    def hang_up(line):
+        if line.startswith("step 8"):
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    monkeypatch.setattr("builtins.print", gone)
+    _, _, ended = run(tmp_path, on_log=hang_up, save_every_steps=1000)
+    assert ended == signal.SIGHUP and printed and checkpoints.latest(tmp_path).step == 8
+
+
+class Host(Devices):
+    """One of several hosts, to the trainer; the others say what `others` gives for each question."""
+
+    def __init__(self, others):
+        super().__init__(tf.distribute.OneDeviceStrategy("CPU:0"), "CPU", "CPU of a host")
+        self.others, self.asked = others, []
+
+    def largest(self, numbers):
+        self.asked.append([float(number) for number in numbers])
+        return [max(pair) for pair in zip(self.asked[-1], next(self.others), strict=True)]
+
+
+def test_what_another_host_says_holds_here_too(tmp_path):
+    """Another host's clock has all save, which moves the count of steps on every host; its signal ends all."""
+    others = itertools.chain([[0, 0]] * 3, [[0, 1]], [[0, 0]] * 3, [[signal.SIGTERM, 0]])
+    host = Host(others)
+    system, _, ended = run(tmp_path, devices=host, save_every_minutes=1000.0, save_every_steps=8, keep=9, steps=40)
+    # The first question comes before the stage. At the fourth, after two rounds, the other's clock says: save.
+    assert [checkpoint.step for checkpoint in checkpoints.every(tmp_path)] == [4, 12]
+    assert ended == signal.SIGTERM and len(host.asked) == 8
+
+
+def test_hosts_whose_clocks_differ_run_the_same_rounds(tmp_path, monkeypatch):
+    """What is due by a host's own clock must not decide how many rounds it runs: the others would wait in theirs."""
+    barrier, said, calls = threading.Barrier(2), {}, {0: [], 1: []}
+
+    class Meeting:
+        """A host that asks another, in a thread of its own."""
+
+        place, replicas = None, 1
+
+        def __init__(self, index):
+            self.index, self.chief = index, index == 0
+
+        def largest(self, numbers):
+            said[self.index] = [float(number) for number in numbers]
+            barrier.wait(timeout=30)
+            found = [max(pair) for pair in zip(*said.values(), strict=True)]
+            barrier.wait(timeout=30)
+            return found
+
+    class Instant:
+        """Rounds that take no time of TensorFlow's, four at most to a call."""
+
+        description = ""
+
+        def __init__(self, system, stage, devices, data, step, training):
+            self.index = devices.index
+
+        def fetch(self):
+            time.sleep(0.02)
+
+        def run(self, most):
+            calls[self.index].append(min(most, 4))
+            return [({"d_loss": 0.0, "g_loss": 0.0}, None)] * min(most, 4)
+
+    class Deaf(contextlib.nullcontext):
+        """Only a process's first thread may hear signals."""
+
+        signal = None
+
+        def __enter__(self):
+            return self
+
+    monkeypatch.setattr(trainer, "Rounds", Instant)
+    monkeypatch.setattr(trainer, "Interruption", Deaf)
+
+    def host(index):
+        minutes = (0.01 / 60, 1000.0)[index]
+        options = {"save_every_minutes": minutes, "save_every_steps": 10, "log_every": 1000}
+        run(tmp_path, devices=Meeting(index), steps=120, **options)
+
+    threads = [threading.Thread(target=host, args=(index,)) for index in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert calls[0] == calls[1] and sum(calls[0]) == 60 and len(set(calls[0])) > 1
 
 
 def test_a_round_that_fails_half_way_is_not_saved(tmp_path):

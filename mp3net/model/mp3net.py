@@ -53,7 +53,10 @@ class MP3net(tf.Module):
       average_decay: keeps a moving average of G's weights with this decay per G update, and samples from it; None for
         none.
       phases: the parts of the run in which something differs.
+      execution: how the networks are computed, which changes what comes out by rounding only.
     """
+
+    headline = ("d_loss", "g_loss", "wasserstein")
 
     def __init__(
         self, architecture=None, perception=None, batch_size=8, critic_steps=2, penalty_weight=3.0, drift_weight=0.1,
@@ -139,6 +142,11 @@ class MP3net(tf.Module):
         scalars, checks = self.update_generator(phase, _after(finite, examples[-1]), parts)
         named = {f"{name} (D updates)": value for name, value in finite.items()}
         return {**means, **scalars}, named | {f"{name} (G update)": value for name, value in checks.items()}
+
+    def note_on_parts(self, examples):
+        """What is no longer the same where a batch is taken in parts of `examples`: the minibatch statistic."""
+        note = f"the minibatch standard deviation is over {examples} example{'s' * (examples > 1)}"
+        return note + (", and so without effect" if examples == 1 else "")
 
     def update_discriminator(self, phase, real, examples, parts=1):
         """One D iteration on real amplitudes `[batch, block, band, channel]`, taken in `parts` one after another."""

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from mp3net.errors import UsageError, UserError
-from mp3net.stage import Place
+from mp3net.stage import Place, parts_of
 from mp3net.training import tpu
 from mp3net.training.cluster import Cluster, HostLost
 
 NAMES = "auto, cpu, cpu:N (N replicas on one CPU), gpu, gpu:N (the first N), tpu, or tpu:NAME (a name or an address)"
 _CONNECT_S = 300
+_OF_A_LOST_HOST = (
+    tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,7 @@ class Devices:
                 f"A batch of {batch_size} cannot be divided among {self.replicas} replicas ({self.name}). Set the "
                 f"batch size to {' or '.join(map(str, near))}, or use a number of devices that divides {batch_size}."
             )
-        limit = micro_batch or share
-        return share, next(parts for parts in range(1, share + 1) if share % parts == 0 and share // parts <= limit)
+        return share, parts_of(share, micro_batch)
 
     def feed(self, dataset_of):
         """An iterator over what each replica takes, from `dataset_of(Share)`: an endless `tf.data.Dataset` in which
@@ -115,33 +117,27 @@ class Devices:
         try:
             yield
         except tf.errors.OpError as error:
-            if self.hosts == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
+            if self.hosts == 1 or not (isinstance(error, _OF_A_LOST_HOST) or "Collective ops is aborted" in str(error)):
                 raise
             raise HostLost(
                 "another host has left the run, or cannot be reached. Its own output says why; the same command on "
-                "every host goes on from the last checkpoint."
+                f"every host goes on from the last checkpoint. TensorFlow says: {_first_line(error)}."
             ) from None
 
-    def any(self, flag):
-        """Whether `flag` is true on any host; every host must ask."""
+    def largest(self, numbers):
+        """The largest of each of some numbers that every host gives; every host must ask."""
         if self.hosts == 1:
-            return flag
-        return self.largest(float(flag)) > 0
-
-    def largest(self, number):
-        """The largest of a number that each host gives; every host must ask."""
-        if self.hosts == 1:
-            return number
-        numbers = self._one_each(*[tf.constant(number, tf.float64)] * self.replicas)
+            return numbers
+        each = self._one_each(*[tf.constant([float(number) for number in numbers], tf.float64)] * self.replicas)
         with self.watched():
-            reduced = self._largest(numbers)
-        return float(self.strategy.experimental_local_results(reduced)[0])
+            reduced = self._largest(each)
+        return self.strategy.experimental_local_results(reduced)[0].numpy().tolist()
 
     @tf.function(autograph=False)
     def _largest(self, numbers):
-        def replica(number):
-            # Collectives know no maximum: of one number per host, it is among the gathered ones.
-            return tf.reduce_max(tf.distribute.get_replica_context().all_gather(number[None], axis=0))
+        def replica(numbers):
+            # Collectives know no maximum: of a row per replica, it is among the gathered ones.
+            return tf.reduce_max(tf.distribute.get_replica_context().all_gather(numbers[None], axis=0), axis=0)
 
         return self.strategy.run(replica, (numbers,))
 
@@ -164,6 +160,10 @@ def choose(name="auto", connect_s=_CONNECT_S):
     if kind not in ("auto", "cpu", "gpu", "tpu") or (which and kind == "auto"):
         raise UsageError(f"--device {name}: there is no such device. It is one of {NAMES}.")
     if kind == "tpu" or (kind == "auto" and tpu.is_here()):
+        if cluster:
+            raise UserError(
+                "TF_CONFIG is set, but one process drives all hosts of a TPU: unset it, or give --device cpu or gpu."
+            )
         return _tpu(which or "local", connect_s)
     gpus = tf.config.list_physical_devices("GPU")
     if kind == "gpu" and not gpus:
@@ -180,6 +180,10 @@ def choose(name="auto", connect_s=_CONNECT_S):
     else:
         tf.config.set_visible_devices([], "GPU")
         count = count or 1
+        if count > 1 and cluster:
+            raise UsageError(
+                f"--device {name}: with TF_CONFIG each host has one replica on its CPU. Give --device cpu."
+            )
         if count > 1:
             cpu = tf.config.list_physical_devices("CPU")[0]
             tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
@@ -217,8 +221,9 @@ def _tpu(which, connect_s):
     exact_float32()
     count = strategy.num_replicas_in_sync
     name = f"TPU {which}, {count} core{'s' * (count > 1)}"
-    # The other hosts of a slice run TensorFlow's operations but not Python's, which read the recordings.
-    return Devices(strategy, "TPU", name, xla=True, feeds_all=strategy.extended.num_hosts > 1)
+    # Hosts other than this one run TensorFlow's operations but not Python's, which read the recordings.
+    elsewhere = which != "local" or strategy.extended.num_hosts > 1
+    return Devices(strategy, "TPU", name, xla=True, feeds_all=elsewhere)
 
 
 def _count(name, text, most):

@@ -7,9 +7,6 @@ import time
 
 import tensorflow as tf
 
-_DATA_OF_A_CALL = 128 * 2**20  # bytes a replica, of which two calls' are held at once
-_MOST_ROUNDS = 16
-
 
 class Rounds:
     """`System.train_step` of one stage: several rounds as one call of one graph, which hands back two small tensors.
@@ -23,9 +20,9 @@ class Rounds:
     def __init__(self, system, stage, devices, data, first_step, training):
         share, parts = devices.split(stage.batch_size, training.micro_batch)
         self._devices, self._data, self._steps = devices, data, system.steps_per_round
-        self._limit = training.rounds_per_call or self._default_limit(system, stage, share)
-        self.description = _description(stage, devices, share, parts)
-        self.traces = 0
+        round_bytes = 4 * share * stage.crop_samples * system.channels * self._steps
+        self._limit = training.rounds_per_call or devices.place.rounds_per_call(round_bytes)
+        self.description = _description(system, stage, devices, share, parts)
         stage = dataclasses.replace(stage, micro_batches=parts)
 
         def one(round_data):
@@ -60,11 +57,6 @@ class Rounds:
         self._used += count
         return [self._told_apart(row) for row in rows.tolist()]
 
-    @property
-    def graphs(self):
-        """How many graphs were made of the call: one, unless something changes its shapes."""
-        return self._call.experimental_get_tracing_count()
-
     def _told_apart(self, row):
         values, good = row[: len(self._scalars)], row[len(self._scalars) :]
         bad = [name for name, share in zip(self._finite, good, strict=True) if not share >= 1.0]
@@ -82,23 +74,15 @@ class Rounds:
                     raise self._data.error from None
                 raise
 
-    def _default_limit(self, system, stage, share):
-        if self._devices.place.platform == "CPU":
-            return 1
-        size = 4 * share * stage.crop_samples * system.channels * self._steps
-        return max(1, min(_MOST_ROUNDS, _DATA_OF_A_CALL // size))
 
-
-def _description(stage, devices, share, parts):
+def _description(system, stage, devices, share, parts):
     text = f"{stage.batch_size} examples each on {devices.name}"
     if devices.replicas > 1:
         text += f", {share} a replica"
     if parts > 1:
-        group = stage.batch_size // parts
-        text += (
-            f", in {parts} parts of {share // parts} whose gradients are accumulated; "
-            f"the minibatch standard deviation is over {group} example{'s' * (group > 1)}"
-        )
+        text += f", in {parts} parts of {share // parts} whose gradients are accumulated"
+        note = system.note_on_parts(stage.batch_size // parts)
+        text += f"; {note}" if note else ""
     return text
 
 

@@ -76,11 +76,11 @@ def duration(seconds):
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
-def progress_line(step, steps, row, eta_s):
-    """The line that a run prints."""
+def progress_line(step, steps, row, headline, eta_s):
+    """The line that a run prints, with those scalars of a row that `headline` names."""
+    scalars = "  ".join(f"{name} {row[name]:.4g}" for name in headline)
     return (
-        f"step {step}/{steps}  d_loss {row['d_loss']:.4g}  g_loss {row['g_loss']:.4g}  "
-        f"wasserstein {row['wasserstein']:.4g}  "
+        f"step {step}/{steps}  {scalars}  "
         f"{row['steps_per_second']:.3g} D it/s  {row['audio_seconds_per_second']:.4g} s audio/s  "
         f"waiting for data {100 * row['data_wait']:.0f} %  ETA {duration(eta_s)}"
     )

@@ -29,6 +29,7 @@ class System(Protocol):
     channels: int
     representation: Representation
     steps_per_round: int  # steps that one call of `train_step` makes; each takes a batch of its own
+    headline: Sequence[str]  # those of its scalars that the line of progress gives
 
     def stages(self, steps: int) -> Sequence[Stage]:
         """Splits a run of `steps` steps; each stage's steps are a multiple of `steps_per_round`."""
@@ -46,6 +47,9 @@ class System(Protocol):
         float32 scalars by name, means over its share, and scalar booleans by the name of the tensor that each found
         finite, in the order in which the tensors were computed.
         """
+
+    def note_on_parts(self, examples: int) -> str:
+        """What is no longer the same where a batch is taken in parts of `examples` over all replicas: a clause."""
 
     def sample(self, seeds, truncation=None) -> Any:
         """Songs `[seed, sample, channel]` in -1..1, a function of each of `seeds` (int64 `[n]`) and of the weights

@@ -2,13 +2,13 @@
 
 import contextlib
 import signal
-import time
 from dataclasses import dataclass
 from typing import Any
 
 from mp3net.errors import UserError, check_number
 from mp3net.training import checkpoints
 from mp3net.training.rounds import Clock, Rounds
+from mp3net.training.saves import Saves
 from mp3net.training.summaries import Averages, Summaries, progress_line
 
 
@@ -60,8 +60,9 @@ class Interruption:
 
     def _note(self, number, _):
         self.signal = number
-        print(f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)", flush=True)
         signal.signal(number, signal.SIG_DFL)
+        with contextlib.suppress(OSError, RuntimeError):  # a terminal that has closed, or a print within a print
+            print(f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)", flush=True)
 
 
 def train(training, devices, data, workdir, record, resumed=None, log=print):
@@ -77,62 +78,55 @@ def train(training, devices, data, workdir, record, resumed=None, log=print):
       resumed: the `Checkpoint` whose weights the system holds, or None for a new run.
       log: takes each line for the terminal.
 
-    Returns: the signal that ended the run early, or None.
+    Returns: the signal that ended the run early, whichever host got it, or None.
     Raises: `UserError` at a number that is not finite, at a recording that cannot be read, and `HostLost` where another
     host has left; the checkpoints stay as they were.
     """
     system = training.system
-    stages = system.stages(training.steps)
+    stages, per_round = system.stages(training.steps), system.steps_per_round
     step = resumed.step if resumed else 0
     averages = Averages(resumed.host_state.get("averages") if resumed else None)
     summaries = Summaries(workdir, step) if devices.chief else None
-    saved_step, saved_at = step, time.monotonic()
+    saves = Saves(training, devices.chief, workdir, record, averages, step, log)
 
-    def save():
-        nonlocal saved_step, saved_at
-        if devices.chief:
-            host_state = {"averages": averages.state, "data": record["data"]}
-            items, architecture = system.checkpoint_items(), system.architecture()
-            path = checkpoints.save(workdir, step, items, architecture, record["configuration"], host_state)
-            checkpoints.keep_last(workdir, training.keep)
-            log(f"saved {path}")
-        saved_step, saved_at = step, time.monotonic()
+    def row_due(step):
+        return step % training.log_every < per_round or step == training.steps
 
-    def leave():
-        """However the loop is left, what was learnt is kept: a closed terminal or a bad recording costs nothing."""
-        if whole and step > saved_step:
-            save()
-
-    def due(step):
-        """Whether a row is to be written, or a checkpoint, once `step` is reached."""
-        return step % training.log_every < system.steps_per_round or step - saved_step >= training.save_every_steps
+    def heard():
+        """The signal that any host has got, or 0. Where by any host's clock it is time, all save."""
+        number, late = devices.largest([interruption.signal or 0, saves.late(step)])
+        if late:
+            saves.save(step)
+        return int(number)
 
     whole = True  # whether the weights are those of `step`: not within a call, nor after one that went wrong
+    ended_by = stage_end = 0
     with contextlib.ExitStack() as exits:
         interruption = exits.enter_context(Interruption())
-        exits.callback(leave)
-        stage_end = 0
+        # However the loop is left, what was learnt is kept: a closed terminal or a bad recording costs nothing.
+        exits.callback(lambda: whole and saves.save(step))
         for stage in stages:
             stage_end += stage.steps
-            if step >= stage_end or devices.any(interruption.signal is not None):
+            if step >= stage_end:
                 continue
+            if ended_by or (ended_by := heard()):
+                break
 
             # ---- this stage's graph and data
             rounds = Rounds(system, stage, devices, data, step, training)
             log(f"stage {stage.name}: steps {step} to {stage_end}, {rounds.description}")
             clock = Clock(stage, system)
 
-            while step < stage_end and not devices.any(interruption.signal is not None):
+            while step < stage_end and not (ended_by := heard()):
                 # ---- step: as many rounds as one call may run before something is due
-                most = (stage_end - step) // system.steps_per_round
-                ends = range(step + system.steps_per_round, stage_end, system.steps_per_round)
-                most = next((i + 1 for i, end in enumerate(ends) if due(end)), most)
+                ends = range(step + per_round, stage_end + 1, per_round)
+                most = next(i for i, end in enumerate(ends, 1) if end == stage_end or row_due(end) or saves.due(end))
                 with clock.waiting():
                     rounds.fetch()
                 whole = False
                 results = rounds.run(most)
                 for scalars, bad in results:
-                    step += system.steps_per_round
+                    step += per_round
                     if bad is not None:
                         raise _not_finite(step, bad, workdir)
                     averages.add(scalars)
@@ -140,17 +134,17 @@ def train(training, devices, data, workdir, record, resumed=None, log=print):
                 clock.called(len(results))
 
                 # ---- log
-                if step % training.log_every < system.steps_per_round or step == training.steps:
+                if row_due(step):
                     row = {**averages.take(), **clock.take()}
                     if devices.chief:
                         summaries.write(step, row)
-                    log(progress_line(step, training.steps, row, (training.steps - step) / row["steps_per_second"]))
+                    eta_s = (training.steps - step) / row["steps_per_second"]
+                    log(progress_line(step, training.steps, row, system.headline, eta_s))
 
                 # ---- save
-                minutes = (time.monotonic() - saved_at) / 60
-                if step - saved_step >= training.save_every_steps or minutes >= training.save_every_minutes:
-                    save()
-    return interruption.signal if step < training.steps else None
+                if saves.due(step):
+                    saves.save(step)
+    return ended_by if ended_by and step < training.steps else None
 
 
 def _not_finite(step, bad, workdir):
@@ -158,5 +152,5 @@ def _not_finite(step, bad, workdir):
     last = f"The last good checkpoint is {good[-1].path}" if good else "There is no checkpoint yet"
     return UserError(
         f"step {step}: not a finite number; the first bad tensor is: {bad}. {last}. "
-        "If it is the real amplitudes, a recording is bad; else lower the learning rate or choose another train.seed."
+        "If it is of real audio, a recording is bad; else lower the learning rate or choose another train.seed."
     )
