@@ -1,6 +1,7 @@
 """mp3net/aot without the TPU's compiler: chips, text, cache, reports; what the compiler says is made up here."""
 
 import json
+import math
 import pathlib
 import re
 import subprocess
@@ -101,7 +102,6 @@ def test_arguments_and_aliases_are_read_and_more_arguments_written():
     text = stablehlo.plain(TEXT)
     assert stablehlo.arguments(text) == [([2, 3], "bf16"), ([], "i64"), ([5], "f32")]
     assert stablehlo.aliases(text) == {1: 2}
-    assert [stablehlo.size_bytes(*each) for each in stablehlo.arguments(text)] == [12, 8, 20]
     more = stablehlo.with_unused(text, [((7,), "f32"), ((), "i64")])
     assert stablehlo.arguments(more)[3:] == [([7], "f32"), ([], "i64")]
     assert more.replace(", %arg3: tensor<7xf32>, %arg4: tensor<i64>", "") == text != more
@@ -158,11 +158,14 @@ def test_the_state_is_both_networks_their_moments_and_the_average(lowered):
     assert lowering.state_bytes(system) == 4 * (4 * weights["generator"] + 3 * weights["discriminator"]) + counters
 
 
-def test_lowering_is_exact_for_a_tpu_repeatable_and_leaves_no_setting_behind(lowered):
-    system, stage, programs = lowered
-    assert "HIGHEST" in programs["d_step"].text and "DEFAULT" not in programs["d_step"].text
+@pytest.mark.parametrize("platform", ["TPU", "GPU"])
+def test_lowering_is_exact_repeatable_and_leaves_no_setting_behind(tiny, platform):
+    system = training(tiny).system.build(Place(platform, xla=True))
+    stage = system.stages(12)[0]
+    text, again = (lowering.lower(system, stage, 2, updates=("g_step",))["g_step"].text for _ in range(2))
+    assert "HIGHEST" in text and "DEFAULT" not in text
     assert tf.config.experimental.tensor_float_32_execution_enabled()
-    assert lowering.lower(system, stage, 3, updates=("g_step",))["g_step"].text == programs["g_step"].text
+    assert text == again
 
 
 # The cache, and the compiler's process
@@ -317,7 +320,7 @@ def test_a_report_is_of_one_devices_share_and_of_the_whole_run(tiny, compiler):
     found = report.report(steps, steps.way())
     assert (found["topology"], found["compiled_for"]) == ("v2-8", "v2:2x2")
     assert (found["devices"], found["batch_per_device"]) == (8, 2)
-    assert found["fits"] and found["hbm_gib"] == pytest.approx(3.2) and found["hbm_there_gib"] == 7.48
+    assert found["fits"] and found["hbm_gib"] == pytest.approx(3.2, abs=1e-3) and found["hbm_there_gib"] == 7.48
     assert found["d_step"]["roofline_s"] == pytest.approx(0.2) and found["d_step"]["temporaries_gib"] == 2.0
     assert found["iteration_s"] == pytest.approx(0.3) and found["days"] == pytest.approx(0.3)
     assert found["roofline_iteration_s"] == found["roofline_days"] == pytest.approx(0.3)
@@ -325,8 +328,26 @@ def test_a_report_is_of_one_devices_share_and_of_the_whole_run(tiny, compiler):
     (text, topology, title), _ = compiler.given
     assert topology == "v2:2x2" and title == "D update, batch 2"
     # All state, the batch, and the batches of a round's other D updates: nothing that stands in memory is left out.
-    sizes = [stablehlo.size_bytes(*each) for each in stablehlo.arguments(text)]
+    sizes = [math.prod(shape) * {"f32": 4, "i64": 8}[dtype] for shape, dtype in stablehlo.arguments(text)]
     assert sum(sizes) == steps.state_gib * GIB + 2 * (2 * 8 * 4 * 2 * 4) + 2 * 8
+
+
+def test_the_data_of_two_calls_stand_in_memory_too(tiny, compiler, nothing_traced):
+    """As training holds them: 64 MiB a call by default, where that is a round or more."""
+    parameters = ("MP3net.batch_size = 512", "Architecture.base = (512, 32)")  # 1 MiB an example
+    steps = report.Steps(training(tiny, *parameters), chips.find("v2-8"), lambda line: None)
+    found = steps.figures(steps.way(), ("g_step",))["g_step"]
+    round_gib = 2 * 64 * 2**20 / GIB  # two D updates, 64 examples
+    assert found["hbm_gib"] == pytest.approx(3.2 + round_gib)  # one round a call: two, of which the program counts one
+    steps = report.Steps(
+        training(tiny, *parameters, "train.rounds_per_call = 3"), chips.find("v2-8"), lambda line: None
+    )
+    assert steps.figures(steps.way(), ("g_step",))["g_step"]["hbm_gib"] == pytest.approx(3.2 + 5 * round_gib)
+    steps = report.Steps(
+        training(tiny, *parameters, "train.rounds_per_call = 40"), chips.find("v2-8"), lambda line: None
+    )
+    found = steps.figures(steps.way(), ("g_step",))["g_step"]
+    assert found["hbm_gib"] > 7.48 and not found["fits"] and found["tflop"] == 2.25
 
 
 def test_an_update_in_parts_takes_its_parts_one_after_another(tiny, compiler):
@@ -338,7 +359,7 @@ def test_an_update_in_parts_takes_its_parts_one_after_another(tiny, compiler):
     ]  # fmt: skip
     found = steps.figures(steps.way(2), ("g_step",))["g_step"]
     assert found["tflop"] == 3 * 2.25 and found["estimate_s"] == 0.75 and found["roofline_s"] == pytest.approx(0.6)
-    assert found["hbm_gib"] == pytest.approx(3.2)
+    assert found["hbm_gib"] == pytest.approx(3.2, abs=1e-3)
     text, _, title = compiler.given[0]
     assert title == "G update, batch 2 x 3" and stablehlo.arguments(text)[0] == ([6], "i64")
 
@@ -347,7 +368,7 @@ def test_a_report_says_what_does_not_fit_and_what_is_not_known(tiny, compiler, n
     compiler.answers = {"D update": {"fits": False, "wanted_gib": 9.5, "hbm_gib": 7.48}}
     steps = report.Steps(training(tiny, "MP3net.batch_size = 8"), chips.find("v2-8"), lambda line: None)
     found = report.report(steps, steps.way())
-    assert not found["fits"] and found["hbm_gib"] == 9.5 and found["iteration_s"] is found["days"] is None
+    assert not found["fits"] and round(found["hbm_gib"], 3) == 9.5 and found["iteration_s"] is found["days"] is None
     said = "\n".join(wording.lines(found))
     assert "does not fit: it wants 9.50 of 7.48 GiB" in said and "nothing was run on a TPU" in said
 
@@ -413,9 +434,9 @@ def test_the_largest_batch_steps_down_where_the_line_promised_too_much(tiny):
     figures = room.figures
 
     def curved(way, updates):
-        found = figures(way, updates)["d_step"]
+        found = figures(way, updates)[lowering.ROUND]
         taken = found["hbm_gib"] + 0.02 * way.batch**2
-        return {"d_step": {"fits": taken <= 7.48, "hbm_gib": taken}}
+        return {lowering.ROUND: {"fits": taken <= 7.48, "hbm_gib": taken}}
 
     room.figures = curved
     found = fitting.largest_batch(room)
@@ -431,7 +452,7 @@ def test_the_largest_batch_is_found_where_memory_falls_before_it_runs_out(tiny):
     def figures(way, updates):
         room.asked.append(way.batch)
         found = taken.get(way.batch, 0.3 * way.batch)
-        return {"d_step": {"fits": found <= 7.48, "hbm_gib": found}}
+        return {lowering.ROUND: {"fits": found <= 7.48, "hbm_gib": found}}
 
     room.figures = figures
     assert fitting.largest_batch(room) == 24 and room.asked == [8, 16, 32, 26, 24]
@@ -439,14 +460,15 @@ def test_the_largest_batch_is_found_where_memory_falls_before_it_runs_out(tiny):
 
 def test_the_largest_batch_steps_down_one_by_one_where_the_line_says_nothing(tiny):
     room = Room(tiny, 1, 1.0, 0.7)
-    room.figures = lambda way, updates: {"d_step": {"fits": way.batch <= 7, "hbm_gib": 1.0 + 0.7 * way.batch}}
+    room.figures = lambda way, updates: {lowering.ROUND: {"fits": way.batch <= 7, "hbm_gib": 1.0 + 0.7 * way.batch}}
     assert fitting.largest_batch(room) == 7
 
 
 @pytest.mark.parametrize(
     "share, fixed, each, settings",
     [
-        (8, 1.0, 1.5, "train.micro_batch = 4"),
+        (8, 1.0, 1.5, RECOMPUTE),  # which is exact, and so comes before micro-batches
+        (8, 1.0, 2.0, "train.micro_batch = 2"),
         (8, 1.0, 5.0, "train.micro_batch = 1"),
         (8, 1.0, 10.0, f"train.micro_batch = 1, {RECOMPUTE}"),
         (1, 1.0, 10.0, RECOMPUTE),
@@ -458,14 +480,18 @@ def test_what_would_fit_is_found_in_order(tiny, share, fixed, each, settings):
     # What is said is what is to be set: as gin bindings they give the execution that was found to fit.
     set_so = training(tiny, *settings.split(", ")).system.execution
     assert set_so == (way.execution or room.execution)
-    assert found == settings and room.figures(way, ["d_step"])["d_step"]["fits"] and way.batch * way.parts == share
+    assert (
+        set(found.split(", ")) == set(settings.split(", "))
+        and room.figures(way, ["d_step"])["d_step"]["fits"]
+        and way.batch * way.parts == share
+    )
 
 
 def test_where_nothing_fits_all_that_was_tried_is_named(tiny):
     room, said = Room(tiny, 2, 9.0, 1.0), []
     way, tried = fitting.way_that_fits(room, room.way(), said.append)
-    assert way is None and tried == f"train.micro_batch = 1, {RECOMPUTE}"
-    assert said == ["trying train.micro_batch = 1", f"trying {tried}"]
+    assert way is None and set(tried.split(", ")) == {"train.micro_batch = 1", *RECOMPUTE.split(", ")}
+    assert said == [f"trying {RECOMPUTE}", "trying train.micro_batch = 1", f"trying {tried}"]
     assert tried in wording.advice(None, tried) and "larger TPU" in wording.advice(None, tried)
 
 

@@ -2,14 +2,14 @@
 
 import dataclasses
 
-from mp3net.aot.lowering import UPDATES
+from mp3net.aot.lowering import ROUND, UPDATES
 from mp3net.aot.report import Way
 
 MOST = 256  # examples at once that are tried: a program grows with each, and so does the time to compile it
 
 
 def largest_batch(steps):
-    """The most examples at once that one device has room for in a D update, by compiling a few batches.
+    """The most examples at once that one device has room for, by compiling rounds of a few batches, whole.
 
     Two are compiled, and the line through what they take says how many fit; that many are compiled to confirm it, and
     fewer until they do fit. Where there is no such line they are doubled. Returns: a batch, `MOST` at most; 0 where not
@@ -18,7 +18,7 @@ def largest_batch(steps):
     taken, fitting = {}, {}
 
     def attempt(batch):
-        found = steps.figures(Way(batch), ("d_step",))["d_step"]
+        found = steps.figures(Way(batch), (ROUND,))[ROUND]
         taken[batch], fitting[batch] = found["hbm_gib"], found["fits"]
         return found["fits"]
 
@@ -50,13 +50,13 @@ def _reach(taken, hbm_gib):
 
 
 def way_that_fits(steps, way, log):
-    """The first that fits of: smaller micro-batches, a TPU's time split, recomputation, each on top of those before.
+    """The first that fits of: a TPU's time split and recomputation, which change a run by rounding alone; then the
+    largest micro-batch; then the smallest with both.
 
     Returns: (`Way`, what to set for it, as gin bindings), or (None, all that was tried) where nothing fits.
     """
     bindings = {}
-    for name, value, changed in _changes(steps, way):
-        bindings[name] = value
+    for bindings, changed in _changes(steps, way):
         log(f"trying {_text(bindings)}")
         # The D update is the larger one: where it does not fit, the G update need not be compiled.
         if all(steps.figures(changed, (update,))[update]["fits"] for update in UPDATES):
@@ -65,17 +65,21 @@ def way_that_fits(steps, way, log):
 
 
 def _changes(steps, way):
-    """(gin name, value, `Way`) of each change to try, every one with those before it."""
-    batch, execution, sizes = way.batch, way.execution or steps.execution, steps.system.sizes
+    """(gin bindings, `Way`) of each change to try."""
+    execution, bindings = way.execution or steps.execution, {}
+    split = dataclasses.replace(execution, segments=None)  # as many rows as a TPU's tiles take
+    if execution.on("TPU", steps.system.sizes) != split.on("TPU", steps.system.sizes):
+        execution, bindings = split, {"Execution.segments": None}
+        yield bindings, steps.way(way.batch, execution)
+    saving, more = dataclasses.replace(execution, recompute=True), bindings | {"Execution.recompute": True}
+    if not execution.recompute:
+        yield more, steps.way(way.batch, saving)
+    batch = way.batch
     while batch > 1:
         batch = steps.way(batch // 2).batch
-        yield "train.micro_batch", batch, steps.way(batch, execution)
-    split = dataclasses.replace(execution, segments=None)  # as many as a TPU's tiles take
-    if execution.on("TPU", sizes) != split.on("TPU", sizes):
-        execution = split
-        yield "Execution.segments", None, steps.way(batch, execution)
-    if not execution.recompute:
-        yield "Execution.recompute", True, steps.way(batch, dataclasses.replace(execution, recompute=True))
+        yield bindings | {"train.micro_batch": batch}, steps.way(batch, execution)
+    if not execution.recompute and batch < way.batch:
+        yield more | {"train.micro_batch": batch}, steps.way(batch, saving)
 
 
 def _text(bindings):

@@ -62,7 +62,7 @@ def lower(system, stage, batch, parts=1, updates=UPDATES):
         "g_step": (g_step, taken([])[1:], 0),
         ROUND: (whole_round, taken([count]), count),
     }
-    with _float32_products(system.place.platform):
+    with _float32_products():
         return {update: _program(system, *known[update]) for update in updates}
 
 
@@ -92,10 +92,10 @@ def tensor_type(variable):
 
 
 @contextlib.contextmanager
-def _float32_products(platform):
-    """Has float32 products lowered in full precision for a TPU, as training does there; elsewhere as set."""
+def _float32_products():
+    """Has float32 products lowered in full precision, as training has them made wherever it runs."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
-    tf.config.experimental.enable_tensor_float_32_execution(before and platform != "TPU")
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
         yield
     finally:

@@ -1,12 +1,13 @@
 """What a configuration costs on a TPU: the figures of its compiler, and what follows from them."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from mp3net.aot import compiling, stablehlo
 from mp3net.aot.chips import Machine
 from mp3net.aot.lowering import ROUND, UPDATES, lower, state_bytes, tensor_type
-from mp3net.stage import Place
+from mp3net.stage import Place, parts_of
 
 TITLES = {"d_step": "D update", "g_step": "G update"}
 _TITLES = {**TITLES, ROUND: "whole round"}
@@ -58,9 +59,17 @@ class Steps:
         """The `Way` of a device's share in parts of at most `micro_batch`, by default that of `training`, and cut as
         training cuts it.
         """
-        limit, share = micro_batch or self.training.micro_batch or self.share, self.share
-        parts = next(parts for parts in range(1, share + 1) if share % parts == 0 and share // parts <= limit)
-        return Way(share // parts, parts, execution)
+        parts = parts_of(self.share, micro_batch or self.training.micro_batch)
+        return Way(self.share // parts, parts, execution)
+
+    def _data_gib(self, batch):
+        """The data of a device's calls beyond those of one round, which its programs take: two calls' are held at once.
+
+        `batch` counts the examples of an update.
+        """
+        round_bytes = 4 * self.system.steps_per_round * batch * math.prod(self.system.sizes.output_shape)
+        rounds = self.training.rounds_per_call or self.system.place.rounds_per_call(round_bytes)
+        return (2 * rounds - 1) * round_bytes / _GIB
 
     def figures(self, way, updates=UPDATES):
         """What each of `updates`, or of `ROUND`, takes, as plain JSON, by update (see `_figures`)."""
@@ -86,17 +95,17 @@ class Steps:
         """Of one compiled update: HBM in all and its temporaries in GiB, TFLOP, GB moved, seconds by the compiler's
         estimate and by the roofline. What is not known is None: all but `hbm_gib` where the program does not fit.
         """
+        data_gib = self._data_gib(way.batch * way.parts)
         if not found["fits"]:
             names = ("temporaries_gib", "tflop", "gb_moved", "estimate_s", "roofline_s")
-            return {"fits": False, "hbm_gib": found["wanted_gib"], **dict.fromkeys(names)}
+            return {"fits": False, "hbm_gib": found["wanted_gib"] + data_gib, **dict.fromkeys(names)}
+        program_gib = found["arguments_gib"] + found["temporaries_gib"] + found["outputs_gib"] - found["aliased_gib"]
         # The compiler counts a loop's body once, as it does the optimizer: an update in parts comes out a little high.
         tflop, gb_moved = way.parts * found["tflop"], way.parts * found["gb_moved"]
         estimate_s = found["estimate_s"]
         return {
-            "fits": True,
-            "hbm_gib": (
-                found["arguments_gib"] + found["temporaries_gib"] + found["outputs_gib"] - found["aliased_gib"]
-            ),
+            "fits": program_gib + data_gib <= self.machine.chip.hbm_gib,
+            "hbm_gib": program_gib + data_gib,
             "temporaries_gib": found["temporaries_gib"],
             "tflop": tflop,
             "gb_moved": gb_moved,

@@ -1,9 +1,6 @@
 """StableHLO text, the form in which a training step travels from TensorFlow to another compiler."""
 
-import math
 import re
-
-_BYTES = {"f64": 8, "i64": 8, "ui64": 8, "f32": 4, "i32": 4, "ui32": 4, "bf16": 2, "f16": 2, "i8": 1, "ui8": 1, "i1": 1}
 
 # A location in place: loc(#loc3), loc("name"("file":1:2)), loc(callsite(...)); strings may hold parentheses.
 _FLAT = r'[^()"]|"(?:[^"\\]|\\.)*"'
@@ -45,11 +42,6 @@ def aliases(text):
     """Which argument each output replaces, by index: the updated variables, and the variables."""
     header = text[: text.index("func.func")]
     return {int(output or 0): int(argument) for argument, output in _ALIAS.findall(header)}
-
-
-def size_bytes(shape, dtype):
-    """Bytes of a tensor."""
-    return math.prod(shape) * _BYTES[dtype]
 
 
 def _type(text):

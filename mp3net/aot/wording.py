@@ -29,7 +29,7 @@ def memory(found):
     there, taken = f"{found['hbm_there_gib']:.2f} GiB of HBM", f"{found['hbm_gib']:.2f}"
     if not found["fits"]:
         return f"does not fit: it wants {taken} of {there}"
-    return f"fits: {taken} of {there}, with {found['state_gib']:.2f} of weights and optimizers and a round's batches"
+    return f"fits: {taken} of {there}, {found['state_gib']:.2f} of it weights and optimizers"
 
 
 def advice(fitting, tried):
