@@ -50,11 +50,13 @@ def _run(options, training, devices, pipeline):
         if resumed.step >= training.steps:
             print(f"{options.workdir} is trained to step {resumed.step} of {training.steps}: nothing to do.")
             return 0
+    place = {"device": devices.name, "xla": devices.place.xla}
     with devices.watched(), devices.scope():
         system = training.system.build(devices.place, training.seed)
         if resumed:
             resumed.restore(system.checkpoint_items())
             print(f"resuming {resumed.path} at step {resumed.step}", flush=True)
+            _compare_places(resumed.host_state.get("place"), place)
             if options.init_from:
                 print(f"--init_from {options.init_from} is for a new run, and is left aside")
         elif options.init_from:
@@ -62,7 +64,7 @@ def _run(options, training, devices, pipeline):
     if devices.chief:
         _write(os.path.join(options.workdir, "config.gin"), text)
 
-    record = {"configuration": text, "data": pipeline.identity}
+    record = {"configuration": text, "data": pipeline.identity, "place": place}
     log = _log if devices.chief else (lambda line: None)
     ended_by = train(training, devices, pipeline, options.workdir, record, resumed, log)
     if ended_by is not None:
@@ -192,6 +194,16 @@ def _compare(resumed, text, data, options):
     for line in harmless:
         print(f"changed: {line}")
     _refuse(f"{options.workdir} holds a run of another configuration", grave, options)
+
+
+def _compare_places(before, now):
+    """Tells where a run that is resumed has moved to."""
+    if before in (None, now):
+        return
+    line = f"changed: {before['device']} before, {now['device']} now"
+    if before["xla"] != now["xla"]:
+        line += "; with XLA random numbers are another generator's, so latents and noise differ from here on"
+    print(line, flush=True)
 
 
 def _start_from(source, system, options):

@@ -13,6 +13,7 @@ from replicas import SIZES
 
 from mp3net.errors import UsageError, UserError
 from mp3net.model.mp3net import MP3net
+from mp3net.train import _compare_places
 from mp3net.training import devices as where
 from mp3net.training import tpu
 from mp3net.training.cluster import HostLost
@@ -179,9 +180,19 @@ def test_a_run_goes_on_with_another_number_of_replicas(tmp_path):
 
     train("whole", "cpu")
     assert "on 2 CPUs, 2 a replica" in train("cut", "cpu:2", steps=6)
-    assert "at step 6" in train("cut", "cpu:4")
+    resumed = train("cut", "cpu:4")
+    assert "at step 6" in resumed and "changed: 2 CPUs before, 4 CPUs now\n" in resumed
     rows = [[json_rows(tmp_path / name / "metrics.jsonl")] for name in ("whole", "cut")]
     assert_close(rows[0], rows[1], rtol=2e-3, atol=2e-5)
+
+
+def test_a_run_that_goes_on_with_another_generator_of_random_numbers_says_so(capsys):
+    alone, compiled = {"device": "CPU", "xla": False}, {"device": "GPU", "xla": True}
+    _compare_places(alone, compiled)
+    assert "CPU before, GPU now; with XLA random numbers are another generator's" in capsys.readouterr().out
+    _compare_places(alone, alone)
+    _compare_places(None, alone)  # a checkpoint of an earlier release
+    assert not capsys.readouterr().out
 
 
 def json_rows(path):

@@ -18,7 +18,7 @@ from mp3net.training.devices import Devices, choose
 from mp3net.training.summaries import Averages, Summaries, duration
 from mp3net.training.trainer import Training, train
 
-RECORD = {"configuration": "config", "data": {"recordings": 3}}
+RECORD = {"configuration": "config", "data": {"recordings": 3}, "place": {"device": "CPU", "xla": False}}
 
 
 class Counter(tf.Module):

@@ -36,7 +36,11 @@ class Saves:
             return
         if self._chief:
             system = self._training.system
-            host_state = {"averages": self._averages.state, "data": self._record["data"]}
+            host_state = {
+                "averages": self._averages.state,
+                "data": self._record["data"],
+                "place": self._record["place"],
+            }
             items, architecture = system.checkpoint_items(), system.architecture()
             path = checkpoints.save(self._workdir, step, items, architecture, self._record["configuration"], host_state)
             checkpoints.keep_last(self._workdir, self._training.keep)
