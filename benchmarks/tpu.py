@@ -68,7 +68,7 @@ def measured(gin, machine, whole_round=False):
     way, bindings = steps.way(), ""
     found = report(steps, way)
     if not found["fits"]:
-        way, bindings = fitting.way_that_fits(steps, way, log)
+        way, bindings = fitting.way_that_fits(steps, way, found["hbm_gib"], log)
         found = found if way is None else report(steps, way)
     if whole_round and way is not None:
         found[ROUND] = steps.figures(way, (ROUND,))[ROUND]

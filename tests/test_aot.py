@@ -401,6 +401,7 @@ class Room:
         self.training, self.share, self.machine = training(tiny), share, chips.find("v2-8")
         self.system = self.training.system
         self.execution, self.fixed, self.each, self.asked = self.system.execution, fixed, each, []
+        self.state_gib, self.wanted_gib = fixed, fixed + share * each
 
     way = report.Steps.way
 
@@ -465,18 +466,20 @@ def test_the_largest_batch_steps_down_one_by_one_where_the_line_says_nothing(tin
 
 
 @pytest.mark.parametrize(
-    "share, fixed, each, settings",
+    "share, fixed, each, settings, asked",
     [
-        (8, 1.0, 1.5, RECOMPUTE),  # which is exact, and so comes before micro-batches
-        (8, 1.0, 2.0, "train.micro_batch = 2"),
-        (8, 1.0, 5.0, "train.micro_batch = 1"),
-        (8, 1.0, 10.0, f"train.micro_batch = 1, {RECOMPUTE}"),
-        (1, 1.0, 10.0, RECOMPUTE),
+        (8, 1.0, 1.5, RECOMPUTE, [8, 8]),  # which is exact, and so comes before micro-batches
+        (8, 1.0, 2.0, "train.micro_batch = 2", [8, 2, 2]),  # 4 would take 8 of 6.48 GiB, and is not compiled
+        (8, 1.0, 1.9, "train.micro_batch = 2", [8, 4, 2, 2]),
+        (64, 1.0, 5.0, "train.micro_batch = 1", [1, 1]),
+        (8, 1.0, 10.0, f"train.micro_batch = 1, {RECOMPUTE}", [1, 1, 1]),
+        (1, 1.0, 10.0, RECOMPUTE, [1, 1]),
     ],
 )
-def test_what_would_fit_is_found_in_order(tiny, share, fixed, each, settings):
+def test_what_would_fit_is_found_in_order(tiny, share, fixed, each, settings, asked):
     room = Room(tiny, share, fixed, each)
-    way, found = fitting.way_that_fits(room, room.way(), lambda line: None)
+    way, found = fitting.way_that_fits(room, room.way(), room.wanted_gib, lambda line: None)
+    assert room.asked == asked
     # What is said is what is to be set: as gin bindings they give the execution that was found to fit.
     set_so = training(tiny, *settings.split(", ")).system.execution
     assert set_so == (way.execution or room.execution)
@@ -489,9 +492,9 @@ def test_what_would_fit_is_found_in_order(tiny, share, fixed, each, settings):
 
 def test_where_nothing_fits_all_that_was_tried_is_named(tiny):
     room, said = Room(tiny, 2, 9.0, 1.0), []
-    way, tried = fitting.way_that_fits(room, room.way(), said.append)
+    way, tried = fitting.way_that_fits(room, room.way(), room.wanted_gib, said.append)
     assert way is None and set(tried.split(", ")) == {"train.micro_batch = 1", *RECOMPUTE.split(", ")}
-    assert said == [f"trying {RECOMPUTE}", "trying train.micro_batch = 1", f"trying {tried}"]
+    assert said == ["trying train.micro_batch = 1", f"trying {tried}"]
     assert tried in wording.advice(None, tried) and "larger TPU" in wording.advice(None, tried)
 
 
@@ -500,7 +503,9 @@ def test_a_time_split_that_was_turned_off_is_tried(tiny):
     room.system = training(tiny, "Architecture.base = (64, 2)").system
     assert room.execution.on("TPU", room.system.sizes).segments
     room.execution = Execution(segments=())
-    assert fitting.way_that_fits(room, room.way(), lambda line: None)[1] == (f"Execution.segments = None, {RECOMPUTE}")
+    assert fitting.way_that_fits(room, room.way(), room.wanted_gib, lambda line: None)[1] == (
+        f"Execution.segments = None, {RECOMPUTE}"
+    )
 
 
 # The table of the README

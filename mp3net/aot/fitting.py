@@ -5,6 +5,8 @@ import dataclasses
 from mp3net.aot.lowering import ROUND, UPDATES
 from mp3net.aot.report import Way
 
+_DOUBT = 1.2  # by how much a prediction of memory must exceed what there is for an attempt to be left out
+_MOST_SAVED = 3  # recomputation divides what activations take by no more than that
 MOST = 256  # examples at once that are tried: a program grows with each, and so does the time to compile it
 
 
@@ -49,14 +51,19 @@ def _reach(taken, hbm_gib):
     return None if slope <= 0 else min(MOST, int(first + (hbm_gib - first_gib) / slope))
 
 
-def way_that_fits(steps, way, log):
+def way_that_fits(steps, way, wanted_gib, log):
     """The first that fits of: a TPU's time split and recomputation, which change a run by rounding alone; then the
     largest micro-batch; then the smallest with both.
+
+    Args:
+      steps: `Steps`.
+      way: the `Way` that does not fit, and `wanted_gib` what it takes: what is far out of reach by that is not compiled.
+      log: takes a line for each attempt.
 
     Returns: (`Way`, what to set for it, as gin bindings), or (None, all that was tried) where nothing fits.
     """
     bindings = {}
-    for bindings, changed in _changes(steps, way):
+    for bindings, changed in _changes(steps, way, wanted_gib):
         log(f"trying {_text(bindings)}")
         # The D update is the larger one: where it does not fit, the G update need not be compiled.
         if all(steps.figures(changed, (update,))[update]["fits"] for update in UPDATES):
@@ -64,20 +71,27 @@ def way_that_fits(steps, way, log):
     return None, _text(bindings)
 
 
-def _changes(steps, way):
+def _changes(steps, way, wanted_gib):
     """(gin bindings, `Way`) of each change to try."""
+    room_gib, activations_gib = steps.machine.chip.hbm_gib - steps.state_gib, wanted_gib - steps.state_gib
+
+    def hopeless(batch, saving=1):
+        return activations_gib * batch / way.batch / saving > _DOUBT * room_gib
+
     execution, bindings = way.execution or steps.execution, {}
     split = dataclasses.replace(execution, segments=None)  # as many rows as a TPU's tiles take
     if execution.on("TPU", steps.system.sizes) != split.on("TPU", steps.system.sizes):
         execution, bindings = split, {"Execution.segments": None}
+        activations_gib = room_gib  # of which nothing is known now
         yield bindings, steps.way(way.batch, execution)
     saving, more = dataclasses.replace(execution, recompute=True), bindings | {"Execution.recompute": True}
-    if not execution.recompute:
+    if not execution.recompute and (way.batch == 1 or not hopeless(way.batch, _MOST_SAVED)):
         yield more, steps.way(way.batch, saving)
     batch = way.batch
     while batch > 1:
         batch = steps.way(batch // 2).batch
-        yield bindings | {"train.micro_batch": batch}, steps.way(batch, execution)
+        if batch == 1 or not hopeless(batch):
+            yield bindings | {"train.micro_batch": batch}, steps.way(batch, execution)
     if not execution.recompute and batch < way.batch:
         yield more | {"train.micro_batch": batch}, steps.way(batch, saving)
 
