@@ -521,6 +521,60 @@ def test_watch_resumes_what_a_signal_ended_and_leaves_what_was_stopped(world):
     assert "training stopped with status 143" in watch.stdout.read()
 
 
+LEASED = """
+import os, pathlib, site, socket, sys, time, uuid
+site.main()  # for TensorFlow
+sys.path.insert(0, {root!r})
+host = pathlib.Path("host")  # goes with the machine
+host.exists() or host.write_text(uuid.uuid4().hex)
+socket.gethostname = host.read_text
+from mp3net import cli
+from mp3net.training import lock
+
+def main():
+    how = pathlib.Path(os.environ["HOME"], "how")
+    now, *later = how.read_text().split()
+    with lock._Lease({bucket!r}, refresh_s=0.5, stale_s=4.0, settle_s=0.1):
+        print("held", flush=True)
+        how.write_text(" ".join(later or [now]))
+        while now == "run":
+            time.sleep(0.05)
+
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize("goes", ["training", "machine"])
+def test_watch_resumes_what_was_killed_while_it_held_its_working_directory(world, goes):
+    bucket, job = world.folder / "bucket", world.there / "mp3net" / "jobs" / "train"
+    bucket.mkdir()
+    (world.there / "train.py").write_text(LEASED.format(root=str(SCRIPTS.parent), bucket=str(bucket)))
+    world.trains("run", "done")
+    watch = subprocess.Popen(
+        [*BARE, str(SCRIPTS / WATCH[0]), *WATCH[1:], "--repository", str(world.checkout)],
+        env={"PATH": f"{world.folder}/bin:/usr/bin:/bin", "HOME": str(world.folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    held = False
+    for line in watch.stdout:
+        if not held and (job / "log").exists() and "held" in (job / "log").read_text().splitlines():
+            held = True
+            if goes == "training":
+                os.killpg(int((job / "pid").read_text()), signal.SIGKILL)
+            else:
+                world.states("PREEMPTED", "READY")
+        if "making it anew" in line:
+            os.killpg(int((job / "pid").read_text()), signal.SIGKILL)
+            until(lambda: (job / "status").exists())
+            shutil.rmtree(world.there / "mp3net")
+    assert watch.wait() == 0 and held and "training ended with status 0" in line
+    log = (job / "log").read_text()
+    assert log.splitlines().count("held") == (2 if goes == "training" else 1)
+    assert ("waiting to see" in log) == (goes == "machine"), "a lease of this machine's dead is taken at once"
+    assert not (bucket / ".lease").exists()
+
+
 def test_watch_ends_where_training_fails(world):
     world.trains("fail")
     done = world.launch(*WATCH, "--repository", str(world.checkout))
