@@ -1,11 +1,12 @@
 """Trains a small model for some rounds on the devices named, and writes what came of it: for tests of equality.
 
-    python tests/replicas.py DEVICE OUT.npz [--rounds N] [--sent]
+    python tests/replicas.py DEVICE OUT.npz [--sent] [--parts N ...]
 
-A process of its own, since TensorFlow's devices are chosen once.
+A process of its own, since TensorFlow's devices are chosen once; one of several hosts where TF_CONFIG says so.
 """
 
 import argparse
+import dataclasses
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -29,23 +30,32 @@ def main():
     parser.add_argument("device")
     parser.add_argument("out")
     parser.add_argument("--sent", action="store_true")
+    parser.add_argument("--parts", type=int, nargs="+", default=[1], help="micro-batches: a training for each")
     options = parser.parse_args()
     devices = where.choose(options.device)
     devices._feeds_all = options.sent
-    with devices.scope():
-        system = MP3net(SIZES, batch_size=BATCH, critic_steps=1).build(devices.place, seed=1)
-    found = {"replicas": devices.replicas, **deviation(devices), **training(system, devices)}
+    found = {"replicas": devices.replicas, "hosts": devices.hosts, **deviation(devices)}
+    for parts in options.parts:
+        with devices.scope():
+            system = MP3net(SIZES, batch_size=BATCH, critic_steps=1).build(devices.place, seed=1)
+        found |= {f"{name}{f'_in_{parts}' * (parts > 1)}": v for name, v in training(system, devices, parts).items()}
     np.savez(options.out, **found)
 
 
-def batches(host, rounds):
-    """Elements `[rounds, 1, share, ...]` for consecutive replicas, of one fixed sequence of examples."""
+def batches(host, rounds, parts=1):
+    """Elements `[rounds, 1, share, ...]` for consecutive replicas, of one fixed sequence of examples.
+
+    They are dealt so that each of the `parts` which the replicas take together is of the same examples however many
+    the replicas, for the minibatch standard deviation is of a part.
+    """
     real = 0.2 * tf.random.stateless_normal([rounds, 1, BATCH, *SIZES.output_shape], [5, 5])
     examples = tf.reshape(tf.range(rounds * BATCH, dtype=tf.int64), [rounds, 1, BATCH])
-    share = BATCH // host.replicas
-    firsts = [share * replica for replica in range(host.first, host.first + host.count)]
-    parts = [tuple(each[:, :, first : first + share] for each in (real, examples)) for first in firsts]
-    stacked = tf.nest.map_structure(lambda *each: tf.stack(each), *parts)
+    dealt = np.arange(BATCH).reshape(parts, host.replicas, -1).transpose(1, 0, 2).reshape(host.replicas, -1)
+    shares = [
+        tuple(tf.gather(each, dealt[replica], axis=2) for each in (real, examples))
+        for replica in range(host.first, host.first + host.count)
+    ]
+    stacked = tf.nest.map_structure(lambda *each: tf.stack(each), *shares)
     return tf.data.Dataset.from_tensor_slices(stacked).repeat()
 
 
@@ -60,16 +70,16 @@ def deviation(devices):
     return {"feature": devices.strategy.experimental_local_results(values)[0].numpy()}
 
 
-def training(system, devices):
+def training(system, devices, parts):
     """Statistics of each round, the gradients of the first, and all weights after the last."""
-    stage = system.stages(60)[0]
+    stage = dataclasses.replace(system.stages(60)[0], micro_batches=parts)
 
     def one(data):
         scalars, _ = system.train_step(stage, *data)
         return tf.stack(list(scalars.values()))
 
     call = devices.compile(one, ROUNDS + 1)
-    data = next(iter(devices.feed(lambda host: batches(host, ROUNDS + 1))))
+    data = next(iter(devices.feed(lambda host: batches(host, ROUNDS + 1, parts))))
     rows = call(data, tf.constant(0), tf.constant(1)).numpy()[:1]
     # After one update Adam's first moment is (1 - beta1) times the gradient.
     moments = system.generator_adam.first_moments + system.discriminator_adam.first_moments

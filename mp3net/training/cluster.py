@@ -1,10 +1,14 @@
 """Several hosts: reading TF_CONFIG, and not waiting for ever for one that does not answer."""
 
+import contextlib
 import json
 import os
+import select
 import socket
 import sys
+import threading
 import time
+import zlib
 
 from mp3net.errors import UserError
 
@@ -39,7 +43,7 @@ class Cluster:
             raise _malformed(what) from None
         if set(found["cluster"]) != {"worker"} or kind != "worker":
             raise _malformed("every task must be a worker")
-        if not isinstance(workers, list) or not all(_is_address(worker) for worker in workers):
+        if not isinstance(workers, list) or not all(is_address(worker) for worker in workers):
             raise _malformed(f"the workers must be a list of HOST:PORT, not {workers!r}")
         if len(set(workers)) != len(workers):
             raise _malformed("two workers have one address")
@@ -51,47 +55,41 @@ class Cluster:
         """Waits until every worker has met every other. Raises `UserError` naming those that did not come in time.
 
         TensorFlow waits for them too, but for an hour and deaf to signals. So they meet before, on the very ports that
-        it will use: each connects to each, and leaves when it has met all and all have met it.
+        it will use, which are free again when this returns.
         """
-        deadline = time.monotonic() + seconds
-        to_meet = set(range(len(self.workers))) - {self.index}
-        to_come = set(to_meet)
+        meeting = _Meeting(self, seconds)
         with self._listening() as listener:
-            while to_meet or to_come:
-                for other in sorted(to_meet):
-                    if _greet(self.workers[other], self.index):
-                        to_meet.discard(other)
-                to_come.discard(_greeted(listener))
-                if time.monotonic() > deadline:
-                    missing = ", ".join(f"worker {i} ({self.workers[i]})" for i in sorted(to_meet | to_come))
-                    raise UserError(
-                        f"{missing} did not answer within {seconds:.0f} s. Start the same command on every host of "
-                        "TF_CONFIG, and see that their ports can be reached."
-                    )
+            meeting.hold(listener)
+        if not meeting.over():
+            raise UserError(
+                f"{meeting.missing()} within {seconds:.0f} s. Start the same command on every host of TF_CONFIG, with "
+                "the same list of workers, and see that each can reach the port of every other."
+            )
 
     def _listening(self):
         port = int(self.workers[self.index].rpartition(":")[2])
         try:
-            listener = socket.create_server(("", port), backlog=len(self.workers))
+            return socket.create_server(("", port), backlog=128)
         except OSError as error:
             raise UserError(
                 f"Port {port}, which TF_CONFIG gives to this worker, cannot be used: {error.strerror}. "
                 "End what holds it, or give another."
             ) from None
-        listener.settimeout(0.2)
-        return listener
+
+
+def is_address(text):
+    """Whether it is HOST:PORT."""
+    host, _, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+    return bool(host) and not set(host) & set("/, ") and port.isdecimal() and 0 < int(port) < 65536
 
 
 def reach(address, seconds):
     """Whether HOST:PORT takes a connection within some seconds."""
     deadline = time.monotonic() + seconds
-    host, _, port = address.rpartition(":")
-    while time.monotonic() < deadline:
-        try:
-            with socket.create_connection((host, int(port)), timeout=2.0):
-                return True
-        except (OSError, ValueError):
-            time.sleep(min(0.5, seconds / 10))
+    while (left := deadline - time.monotonic()) > 0:
+        with contextlib.suppress(*_UNREACHED), _connection(address, min(2.0, left)):
+            return True
+        time.sleep(min(0.5, seconds / 10))
     return False
 
 
@@ -106,35 +104,91 @@ def _malformed(what):
     return UserError(f"TF_CONFIG is malformed: {what}. It looks like this on the first of two hosts: {_EXAMPLE}")
 
 
-def _is_address(worker):
-    host, _, port = worker.rpartition(":") if isinstance(worker, str) else ("", "", "")
-    return bool(host) and port.isdigit() and 0 < int(port) < 65536
+_UNREACHED = (OSError, UnicodeError)  # UnicodeError: of a name that no host can have
 
 
-_GREETING = b"mp3net %d\n"
+def _connection(address, seconds):
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=seconds)
 
 
-def _greet(worker, index):
-    """Says to a worker which one this is; whether it took note."""
-    host, _, port = worker.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=2.0) as connection:
-            connection.sendall(_GREETING % index)
-            return connection.recv(2) == b"ok"
-    except OSError:
-        return False
+_HEARD, _ALL = b"h", b"a"
+_PATIENCE_S = 5.0  # with a connection that says nothing
 
 
-def _greeted(listener):
-    """Which worker has come, or None."""
-    try:
-        connection, _ = listener.accept()
-        with connection:
-            connection.settimeout(2.0)
-            words = connection.recv(64).split()
-            if len(words) == 2 and words[0] == b"mp3net" and words[1].isdigit():
-                connection.sendall(b"ok")
-                return int(words[1])
-    except OSError:
-        pass
-    return None
+class _Meeting:
+    """One worker's part in a meeting: with each other worker two connections, one that each of the two has made.
+
+    Whoever makes one greets, and is answered; the worker has then met the other that way. When it has met all both
+    ways it says so on each connection, which has ended when both sides have said so. It leaves when all have ended.
+    So when the first leaves, every other has met all, and what it still waits to hear is already on its way. Nothing
+    rests on a connection that was given up: it never ends, and the one made in its stead is answered, for none leaves
+    before that has ended.
+    """
+
+    def __init__(self, cluster, seconds):
+        self._workers, self._me = cluster.workers, cluster.index
+        self._others = [i for i in range(len(self._workers)) if i != self._me]
+        self._met, self._ended, self._met_all = set(), set(), threading.Event()  # of (worker, who made the connection)
+        self._deadline = time.monotonic() + seconds
+
+    def hold(self, listener):
+        """Meets on the port that `listener` has, until it is over or the time is up."""
+        for other in self._others:
+            _start(self._visit, other)
+        listener.settimeout(0.05)
+        while not self.over() and self._left():
+            with contextlib.suppress(OSError):
+                _start(self._receive, listener.accept()[0])
+
+    def over(self):
+        """Whether this worker may leave."""
+        return len(self._ended) == 2 * len(self._others)
+
+    def missing(self):
+        """Who did not come, in words."""
+        pairs, did = (self._ended, "meet all the others") if self._met_all.is_set() else (self._met, "answer")
+        absent = [i for i in self._others if not {(i, i), (i, self._me)} <= pairs]
+        return ", ".join(f"worker {i} ({self._workers[i]})" for i in absent) + f" did not {did}"
+
+    def _left(self):
+        return max(0.0, self._deadline - time.monotonic())
+
+    def _greeting(self, one, other):
+        return b"mp3net %08x %d %d\n" % (zlib.crc32(" ".join(self._workers).encode()), one, other)
+
+    def _visit(self, other):
+        while self._left() and (other, self._me) not in self._ended:
+            with contextlib.suppress(*_UNREACHED), _connection(self._workers[other], 2.0) as connection:
+                connection.settimeout(_PATIENCE_S)
+                connection.sendall(self._greeting(self._me, other))
+                if connection.recv(1) == _HEARD:
+                    self._stay(connection, (other, self._me))
+            time.sleep(0.1)
+
+    def _receive(self, connection):
+        with contextlib.suppress(OSError), connection:
+            connection.settimeout(_PATIENCE_S)
+            words = connection.recv(64)
+            for other in self._others:
+                if words == self._greeting(other, self._me):
+                    connection.sendall(_HEARD)
+                    self._stay(connection, (other, other))
+
+    def _stay(self, connection, pair):
+        """Keeps a connection until both of its ends have met all."""
+        self._met.add(pair)
+        if len(self._met) == 2 * len(self._others):
+            self._met_all.set()
+        while not self._met_all.wait(0.05):
+            gone = select.select([connection], [], [], 0)[0] and not connection.recv(1, socket.MSG_PEEK)
+            if gone or not self._left():
+                return
+        connection.settimeout(self._left())
+        connection.sendall(_ALL)
+        if connection.recv(1) == _ALL:
+            self._ended.add(pair)
+
+
+def _start(function, argument):
+    threading.Thread(target=function, args=(argument,), daemon=True).start()

@@ -5,7 +5,7 @@ import importlib.util
 
 import tensorflow as tf
 
-from mp3net.errors import UserError
+from mp3net.errors import UsageError, UserError
 from mp3net.training import cluster
 
 ADVICE = (
@@ -27,9 +27,14 @@ def is_here():
 def connect(which, seconds):
     """The `TPUStrategy` of "local", a name, or an address grpc://HOST:PORT. One process drives all hosts of a slice.
 
-    Raises `UserError` that says why it cannot, and what to do; an address that does not answer, after `seconds`.
+    Raises `UserError` that says why it cannot, and what to do: for an address that does not answer, after `seconds`;
+    for one that is none, `UsageError`.
     """
     address = which.removeprefix("grpc://")
+    if address != which and not cluster.is_address(address):
+        raise UsageError(
+            f"--device tpu:{which}: an address is grpc://HOST:PORT, as in --device tpu:grpc://10.0.0.2:8470."
+        )
     if address != which and not cluster.reach(address, seconds):
         raise UserError(f"The TPU {which} did not answer within {seconds:.0f} s. {ADVICE}")
     try:
