@@ -57,7 +57,7 @@ def way_that_fits(steps, way, wanted_gib, log):
 
     Args:
       steps: `Steps`.
-      way: the `Way` that does not fit, and `wanted_gib` what it takes: what is far out of reach by that is not compiled.
+      way, wanted_gib: the `Way` that does not fit and what it takes: what is far out of reach by that is not compiled.
       log: takes a line for each attempt.
 
     Returns: (`Way`, what to set for it, as gin bindings), or (None, all that was tried) where nothing fits.

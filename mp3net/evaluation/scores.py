@@ -1,0 +1,175 @@
+"""Two sets of songs, generated and real, to one row of numbers; and rows to files."""
+
+import csv
+import json
+import math
+import os
+
+import numpy as np
+
+from mp3net.evaluation import coherence, diversity, frechet
+
+SIDES = ("generated", "real")
+
+
+def scores(generated, real):
+    """All measures of two sets of songs.
+
+    Args:
+      generated, real: lists of `Description`.
+
+    Returns: (row, notes): plain numbers by name, None where there is too little to measure, and then a note that says
+    so. Names that end in a side, `_generated` or `_real`, are that side's; README.md says how to read each.
+    """
+    row, notes = {}, []
+    for side, songs in zip(SIDES, (generated, real), strict=True):
+        row.update({f"{name}_{side}": value for name, value in _of_one_set(songs).items()})
+        notes += _notes(side, songs)
+    heard_generated, heard_real = ([song for song in songs if song.features is not None] for songs in (generated, real))
+    row["tonality_gap"] = _difference(row["tonality_real"], row["tonality_generated"])
+    row.update(_frechet(heard_generated, heard_real, notes))
+    row.update(_coherence(heard_generated, heard_real, notes))
+    row.update(_diversity(heard_generated, heard_real, notes))
+    return {name: _plain(value) for name, value in row.items()}, notes
+
+
+def _of_one_set(songs):
+    """Means and medians over the songs of a set, by name without the side."""
+    heard = [song for song in songs if not song.silent]
+    weights = [song.seconds for song in heard]
+    found = {
+        "songs": len(songs),
+        "seconds": sum(song.seconds for song in songs),
+        "silent": sum(song.silent for song in songs),
+        "clipped": _mean([song.loudness["clipped"] for song in songs]),
+        "rms_db": _mean([song.loudness["rms_db"] for song in heard]),
+        "rms_db_spread": _spread([song.loudness["rms_db"] for song in heard]),
+        "dynamics_db": _mean([song.loudness["dynamics_db"] for song in heard]),
+        "tonality": _mean([song.tonality for song in heard], weights),
+        "tonality_noised": _mean([song.tonality_noised for song in heard], weights),
+        "onset_spread_ms": _median([song.timbre.get("onset_spread_ms") for song in heard]),
+        "decay_tilt": _median([song.timbre.get("decay_tilt") for song in heard]),
+    }
+    for i in range(max((len(song.octaves) for song in heard), default=0)):
+        found[f"tonality_octave_{i + 1}"] = _mean([song.octaves[i] for song in heard if song.octaves])
+    hums = [song.hum_db for song in heard if song.hum_db]
+    found["hum_db"] = _mean_power_db([hum["all"] for hum in hums])
+    for period in sorted({period for hum in hums for period in hum if period != "all"}):
+        found[f"hum_db_period_{period}"] = _mean_power_db([hum[period] for hum in hums])
+    return found
+
+
+def _notes(side, songs):
+    notes = []
+    if not songs:
+        notes.append(f"no {side} songs")
+    silent = sum(song.silent for song in songs)
+    if silent:
+        notes.append(f"{silent} of {len(songs)} {side} songs are silent (below -60 dB RMS), and count as loudness only")
+    clipped = sum(song.loudness["clipped"] > 0.001 for song in songs)
+    if clipped:
+        notes.append(f"{clipped} of {len(songs)} {side} songs are clipped")
+    if songs and not any(song.hum_db for song in songs if not song.silent):
+        notes.append(f"{side} songs are too short for the hum: it takes 128 blocks")
+    return notes
+
+
+def _frechet(generated, real, notes):
+    moments = [[frechet.Moments(song.features) for song in songs] for songs in (generated, real)]
+    found = frechet.extrapolated(*moments)
+    if found is None:
+        notes.append(f"frechet_distance takes 4 songs of each side; there are {len(generated)} and {len(real)}")
+        found = (None, None, None)
+    return dict(zip(("frechet_distance", "frechet_distance_error", "frechet_distance_finite"), found, strict=True))
+
+
+def _coherence(generated, real, notes):
+    row = {}
+    for name, kind in (("tempo_constancy", "rhythm"), ("chroma_constancy", "harmony")):
+        pairs = [
+            [getattr(song, kind) for song in songs if getattr(song, kind) is not None] for songs in (generated, real)
+        ]
+        row[f"{name}_generated"], row[f"{name}_real"] = (coherence.constancy(each) for each in pairs)
+        row[f"{name}_shuffled"] = coherence.shuffled(pairs[1])
+    standard = _standard(real)
+    for side, songs in zip(SIDES, (generated, real), strict=True):
+        far = [coherence.far_similarity(standard(song.features)) for song in songs] if standard else []
+        row[f"self_similarity_{side}"] = _mean(far)
+    if row["tempo_constancy_generated"] is None:
+        notes.append(f"coherence takes songs of {coherence.SHORTEST_S:.0f} s or more in which notes begin")
+    return row
+
+
+def _diversity(generated, real, notes):
+    row = dict.fromkeys(("diversity", "nearest_training", "copies"))
+    standard = _standard(real)
+    if standard is None or len(real) < 2 or not generated:
+        notes.append("diversity and copies take 2 real songs and a generated one")
+        return row
+    ours, theirs = ([standard(song.features) for song in songs] for songs in (generated, real))
+    usual, found = diversity.nearest_apart(theirs), diversity.nearest(ours, theirs)
+    row["nearest_training"], row["copies"] = np.median(found) / np.median(usual), diversity.copies(found, usual).mean()
+    if len(ours) < 2:
+        notes.append("diversity takes 2 generated songs")
+    else:
+        row["diversity"] = diversity.pairwise(ours) / diversity.pairwise(theirs)
+    return row
+
+
+def _standard(real):
+    """A function that standardises features by the mean and the spread of the real songs', or None without any."""
+    if not real:
+        return None
+    windows = np.concatenate([song.features for song in real])
+    mean, spread = windows.mean(axis=0), windows.std(axis=0)
+    return lambda features: (features - mean) / np.maximum(spread, 0.05)  # half a dB: what never moves says nothing
+
+
+def write(folder, rows):
+    """Writes rows, dictionaries, as scores.csv and scores.json in `folder`; None is an empty cell, or null."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with open(os.path.join(folder, "scores.csv"), "w", newline="") as file:
+        writer = csv.DictWriter(file, names, restval="")
+        writer.writeheader()
+        writer.writerows([{name: "" if value is None else value for name, value in row.items()} for row in rows])
+    with open(os.path.join(folder, "scores.json"), "w") as file:
+        json.dump(rows, file, indent=2)
+        file.write("\n")
+
+
+def _known(values):
+    return [value for value in values if value is not None]
+
+
+def _mean(values, weights=None):
+    if weights is not None:
+        pairs = [(value, weight) for value, weight in zip(values, weights, strict=True) if value is not None]
+        return sum(v * w for v, w in pairs) / sum(w for _, w in pairs) if pairs else None
+    values = _known(values)
+    return sum(values) / len(values) if values else None
+
+
+def _median(values):
+    values = _known(values)
+    return float(np.median(values)) if values else None
+
+
+def _spread(values):
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _mean_power_db(values_db):
+    return 10 * math.log10(sum(10 ** (value / 10) for value in values_db) / len(values_db)) if values_db else None
+
+
+def _difference(first, second):
+    return None if first is None or second is None else first - second
+
+
+def _plain(value):
+    """A number as JSON has it; what is not finite is a defect here, and must not pass for a score."""
+    if value is None or isinstance(value, int | str):
+        return value
+    if not math.isfinite(value):
+        raise ValueError(f"a score is {value}")
+    return float(value)

@@ -1,0 +1,117 @@
+"""`python -m mp3net.evaluate`: checkpoints and folders to scores, and what it says of odd sounds."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import TINY, assert_told, command, tones, write_corpus
+
+from mp3net import evaluate
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(working directory of a tiny run with two checkpoints, its corpus)."""
+    folder = tmp_path_factory.mktemp("run")
+    corpus, gin = write_corpus(folder / "corpus"), folder / "tiny.gin"
+    gin.write_text(TINY + "Architecture.base = (32, 2)\n")  # 512 blocks of 8: 1 s
+    done = command(
+        "train", "--gin", gin, "--data", corpus, "--workdir", folder / "run", "--gin_param", "train.steps = 8"
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "run", corpus
+
+
+def table(folder):
+    rows = json.loads((folder / "scores.json").read_text())
+    with open(folder / "scores.csv") as file:
+        cells = list(csv.DictReader(file))
+    assert len(cells) == len(rows) > 0
+    for row, cell in zip(rows, cells, strict=True):
+        assert not any(str(value).lower() in ("nan", "inf") for value in cell.values())
+        assert {name for name, value in row.items() if value is None} == {n for n, v in cell.items() if v == ""} - {
+            "notes"
+        }
+    return rows
+
+
+def test_a_working_directory_gives_a_row_for_each_checkpoint(run, tmp_path):
+    workdir, corpus = run
+    done = command("evaluate", "--ckpt", workdir, "--data", corpus, "--out", tmp_path / "scores", "--n", 5)
+    assert done.returncode == 0, done.stderr
+    rows = table(tmp_path / "scores")
+    assert [row["step"] for row in rows] == [4, 8] and rows[0]["checkpoint"].endswith("00000004")
+    for row in rows:
+        assert row["songs_generated"] == row["songs_real"] == 5
+        assert 0 < row["tonality_real"] < 1 and row["tonality_noised_real"] is not None
+    assert rows[0]["tonality_real"] == rows[1]["tonality_real"]  # the same real songs
+    assert "tonality_real" not in done.stdout and "tonality  " in done.stdout  # side by side
+    assert "step 4" not in done.stderr  # no bar where nobody looks
+
+
+def test_two_folders_of_audio_are_compared_without_a_model(tmp_path):
+    """Mono and stereo, at other rates, one silent, one clipped, one too short, one that is no audio."""
+    for i in range(6):
+        (tmp_path / "ours").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "ours" / f"{i}.wav", tones(3, 8000, 1 + i % 2, i), 8000)
+    soundfile.write(tmp_path / "ours" / "6-silent.wav", np.zeros((24000, 1)), 8000)
+    soundfile.write(tmp_path / "ours" / "7-clipped.wav", np.clip(50 * tones(3, 8000, 1), -1, 1), 8000)
+    soundfile.write(tmp_path / "ours" / "8-short.wav", tones(0.2, 8000, 1), 8000)
+    wave = tones(3, 8000, 1)
+    wave[100] = np.nan
+    soundfile.write(tmp_path / "ours" / "9-nan.wav", wave, 8000, subtype="FLOAT")
+    (tmp_path / "ours" / "text.wav").write_text("not audio")
+    write_corpus(tmp_path / "theirs", count=4, seconds=11.0, rate_hz=11025)
+    arguments = ("--generated", tmp_path / "ours", "--real", tmp_path / "theirs", "--out", tmp_path / "scores")
+    done = command("evaluate", *arguments, "--bands", 32)
+    assert done.returncode == 0, done.stderr
+    (row,) = table(tmp_path / "scores")
+    assert row["songs_generated"] == 9 and row["silent_generated"] == 1
+    assert row["songs_real"] == 12 and row["seconds_real"] == pytest.approx(36, abs=0.1)  # three crops of each
+    assert row["frechet_distance"] is not None and row["diversity"] > 0
+    for words in ("text.wav", "shorter than 0.5 s", "1 samples are not a number", "silent", "clipped", "12 s or more"):
+        assert words in done.stdout, words
+
+
+def test_one_song_says_what_takes_more(tmp_path):
+    write_corpus(tmp_path / "one", count=1)
+    done = command(
+        "evaluate", "--generated", tmp_path / "one", "--real", tmp_path / "one", "--out", tmp_path / "scores"
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = table(tmp_path / "scores")
+    assert row["tonality_generated"] == row["tonality_real"] and row["tonality_gap"] == 0
+    assert row["frechet_distance"] is None and "takes 4 songs" in row["notes"]
+
+
+def test_what_cannot_be_scored_is_told(run, tmp_path):
+    workdir, corpus = run
+    out = ("--out", tmp_path / "scores")
+    (tmp_path / "empty").mkdir()
+    assert_told(command("evaluate", *out), 2, "--ckpt and --data")
+    assert_told(command("evaluate", "--ckpt", workdir, *out), 2, "--data is missing")
+    assert_told(command("evaluate", "--generated", corpus, *out), 2, "--real is missing")
+    assert_told(command("evaluate", "--ckpt", workdir, "--data", corpus, "--n", 0, *out), 2, "--n 0")
+    assert_told(command("evaluate", "--ckpt", tmp_path / "empty", "--data", corpus, *out), 1, "empty")
+    assert_told(command("evaluate", "--generated", tmp_path / "empty", "--real", corpus, *out), 1, "holds no")
+    assert_told(
+        command("evaluate", "--generated", corpus, "--real", corpus, "--out", "/proc/scores"), 1, "/proc/scores"
+    )
+    soundfile.write(tmp_path / "empty" / "short.wav", tones(0.1, 8000), 8000)
+    told = command("evaluate", "--generated", tmp_path / "empty", "--real", corpus, *out)
+    assert_told(told, 1, "There are no generated songs to score: all are shorter than 0.5 s")
+
+
+def test_crops_take_turns_among_recordings_and_do_not_overlap():
+    class Recording:
+        def __init__(self, name, duration_s):
+            self.name, self.duration_s = name, duration_s
+
+    recordings = [Recording("long", 100.0), Recording("middle", 25.0), Recording("short", 3.0)]
+    crops = evaluate._crops(recordings, 50, 10.0)
+    assert {recording.name for recording, _ in crops[:3]} == {"long", "middle", "short"}
+    starts = {name: sorted(start for each, start in crops if each.name == name) for name in ("long", "middle", "short")}
+    assert starts == {"long": [10.0 * i for i in range(10)], "middle": [0.0, 10.0], "short": [0.0]}
+    assert evaluate._crops(recordings, 2, 10.0) == crops[:2]
