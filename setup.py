@@ -27,7 +27,7 @@ setup(
         "mp3net.training",
     ],
     package_dir={"mp3net.configs": "configs"},
-    package_data={"mp3net.configs": ["*.gin"]},
+    package_data={"mp3net.configs": ["*.gin"], "mp3net.evaluation": ["page.html", "page.css", "page.js"]},
     install_requires=[
         "numpy>=1.24",
         "gin-config>=0.5",  # configurations
