@@ -31,13 +31,13 @@ test-oldest: .venv-oldest/.installed
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet --editable '.[cpu,aot,corpus,test]'
+	$(RUN) -m pip install --quiet --editable '.[cpu,aot,corpus,plots,test]'
 	touch $@
 
 .venv-oldest/.installed: setup.py tests/oldest.txt
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --upgrade pip
-	.venv-oldest/bin/python -m pip install --quiet --constraint tests/oldest.txt --editable '.[tfio,corpus,test]'
+	.venv-oldest/bin/python -m pip install --quiet --constraint tests/oldest.txt --editable '.[tfio,corpus,plots,test]'
 	touch $@
 
 clean:
