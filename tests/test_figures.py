@@ -242,9 +242,11 @@ def test_a_full_scale_sine_is_at_111_db_whatever_the_number_of_bands():
 def test_the_block_at_a_second_is_read_about_it(tmp_path):
     wave = np.concatenate([sine(500), sine(2000, 0.1), sine(1000, seconds=0.5)])
     path = write(tmp_path / "three.wav", wave)
-    for at_s, hz in ((0, 500), (0.9, 500), (1.5, 2000), (2.2, 1000), (2.499, 1000)):
+    for at_s, hz in ((0, 500), (0.98, 500), (1.5, 2000), (2.2, 1000), (2.499, 1000)):
         part = views.block(path, at_s, 256)
-        assert len(part.waveform) == 512 and 0 <= part.start_s <= max(at_s, 0)
+        assert len(part.waveform) == 512
+        if 0 < at_s < 2.4:
+            assert part.start_s == pytest.approx(at_s - 256 / RATE_HZ)
         found = views.masking(amplitudes := views.amplitudes(part.waveform, 256)[0], RATE_HZ)
         assert len(amplitudes) == 256
         assert found.frequency_hz[found.level_db.argmax()] == pytest.approx(hz, abs=RATE_HZ / 512)
@@ -274,7 +276,7 @@ def test_a_flat_curve_and_a_single_row_have_sensible_limits(tmp_path):
         row = {"step": 5, "tonality_real": value}
         left, right = plots.tonality(views.tonality(logged(tmp_path / "run", [row]))).axes
         low, high = right.get_ylim()
-        assert 0 <= low <= value <= high <= 1 and 0.04 < high - low <= 0.25
+        assert 0 <= low <= value <= high <= 1 and (0.19 if 0 < value < 1 else 0.04) < high - low <= 0.26
         assert "none" in left.texts[0].get_text() and not right.texts
 
 
@@ -301,7 +303,7 @@ def test_a_damaged_line_is_named(tmp_path, line):
 
 def test_bytes_that_are_no_text_are_a_damaged_line(tmp_path):
     folder = logged(tmp_path / "run", [])
-    (folder / "metrics.jsonl").write_bytes(b"\xff\xfe\n")
+    (folder / "metrics.jsonl").write_bytes(b'{"step": "\xff"}\n')
     with pytest.raises(UserError, match="line 1: damaged"):
         views.tonality(folder)
 
@@ -522,7 +524,7 @@ def test_without_matplotlib_the_error_says_what_to_install(recording, monkeypatc
 
 def test_the_command_in_a_process_of_its_own(recording, tmp_path):
     """Without a display, beside a name that matplotlib would read as a formula."""
-    odd = write(tmp_path / "odd $_{ \N{MUSICAL SYMBOL G CLEF}.wav", sine(500))
+    odd = write(tmp_path / "odd $_{$ \N{MUSICAL SYMBOL G CLEF}.wav", sine(500))
     hidden = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
     done = command("figures", "--figure", 1, 6, "--audio", odd, "--out", tmp_path / "out", env=hidden)
     assert done.returncode == 0 and "Glyph" not in done.stderr and len(done.stdout.splitlines()) == 2, done.stderr
