@@ -21,7 +21,7 @@ FORMATS = ("png", "svg", "pdf")
 
 _RANGE_DB = 90.0  # below the loudest: what the colours tell apart
 _QUIETEST_TOP_DB = -60.0  # the loudest is taken to be this at least, so that silence stays dark
-_FLOOR_POWER = 1e-14
+_FLOOR_POWER = 1e-20  # below all that is shown
 _COLUMNS = 2000  # more blocks than a picture has pixels are drawn together
 _DPI = 150
 _TEXT, _TITLE = 12, 13
@@ -159,7 +159,7 @@ def tonality(tonality, title=None):
     low = min(low, high - 0.2)  # what moves by thousandths is to look as if it did
     panels[0].set_ylim(max(0.0, low), min(1.0, high))
     if steps.max() > 0:
-        panels[0].set_xlim(0, steps.max())
+        panels[0].set_xlim(0, 1.02 * steps.max())
     return figure
 
 
