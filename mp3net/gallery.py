@@ -209,7 +209,7 @@ def _add_recordings(gallery, system, songs):
         originals.append((title, note, crop))
         returned.append((title, "by way of the MDCT", back))
         error = max(error, float(np.abs(crop - back).max()))
-    gallery.add("Recorded", "Cut from the recordings, at the level that training hears.", originals, real=True)
+    gallery.add("Recorded", "Excerpts, at the level that training hears.", originals, real=True)
     summary = [("largest error", exhibits.level_text(error))]
     gallery.add("Recorded, by way of the MDCT", "The same, to amplitudes and back.", returned, summary=summary)
 
@@ -293,14 +293,11 @@ def checkpoint_songs(workdir, newest, system, sampler, count, note):
 
 def songs_between(sampler, first, second, steps):
     """Yields (title, note, waveform) of `steps` songs from seed `first` to seed `second`."""
-    ends = {0: f"Seed {first}", steps - 1: f"Seed {second}"}
+    ends = {0: (f"Seed {first}", "the start"), steps - 1: (f"Seed {second}", "the end")}
     for i in range(steps):
         way = i / (steps - 1)
-        yield (
-            ends.get(i, f"{100 * way:.0f} % of the way"),
-            f"between seeds {first} and {second}",
-            sampler.between(first, second, way),
-        )
+        title, note = ends.get(i, (f"{100 * way:.0f} %", f"from {first} to {second}"))
+        yield title, note, sampler.between(first, second, way)
 
 
 if __name__ == "__main__":

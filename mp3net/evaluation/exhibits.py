@@ -49,8 +49,8 @@ def exhibit(title, note, waveform, rate_hz, bands, format="ogg"):
         tonality, spectrum_db = measures.tonality, measures.spectrum_db
     told = [
         ("tonality", "none" if tonality is None else f"{tonality:.3f}"),
-        ("peak", level_text(peak)),
-        ("RMS", level_text(rms)),
+        ("peak", level_text(peak) if finite.any() else "none"),
+        ("RMS", level_text(rms) if finite.any() else "none"),
     ]
     clean = np.clip(clean, -1, 1)
     sound, media_type = encode(clean, rate_hz, format)
@@ -104,7 +104,7 @@ def decibels(amplitude):
 def level_text(amplitude):
     """A level as a person reads it: "−3.1 dB"."""
     level_db = decibels(amplitude)
-    return "below −120 dB" if level_db < -120 else f"{level_db:.1f} dB".replace("-", "−")
+    return "< −120 dB" if level_db < -120 else f"{level_db:.1f} dB".replace("-", "−")
 
 
 def _warnings(finite, clean, rms):
