@@ -319,14 +319,27 @@ class Browser:
 
     def __init__(self):
         self._driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
+        self._session = ""
+        try:
+            self._session = "/" + self._begin()
+        except BaseException:
+            self._end()
+            raise
+
+    def _begin(self):
+        """Waits for the driver, starts the browser, and returns the session's name."""
         line = next(line for line in self._driver.stdout if "successfully on port" in line)
         port = re.search(r"on port (\d+)", line).group(1)
         self._root = f"http://127.0.0.1:{port}/session"
         switches = ["--no-sandbox", "--headless=new", "--mute-audio", "--disable-dev-shm-usage", "--disable-gpu"]
         switches.append("--autoplay-policy=no-user-gesture-required")
         wanted = {"goog:chromeOptions": {"args": switches}, "goog:loggingPrefs": {"browser": "ALL"}}
-        self._session = ""
-        self._session = "/" + self.call("", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
+        return self.call("", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
+
+    def _end(self):
+        self._driver.terminate()
+        self._driver.wait()
+        self._driver.stdout.close()
 
     def call(self, path, body, method="POST"):
         content = None if body is None else json.dumps(body).encode()
@@ -343,9 +356,7 @@ class Browser:
         try:
             self.call("", None, "DELETE")
         finally:
-            self._driver.terminate()
-            self._driver.wait()
-            self._driver.stdout.close()
+            self._end()
 
     def open(self, path, width, height=900):
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
