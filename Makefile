@@ -5,6 +5,8 @@ VENV ?= .venv
 DEMO ?= demo
 DEMO_STEPS ?= 600
 RUN := $(VENV)/bin/python
+# Two files of tests at a time: most of their time is processes that start.
+PARALLEL := --numprocesses 2 --dist loadfile
 
 .PHONY: demo test test-oldest lint clean
 
@@ -17,7 +19,7 @@ demo: $(VENV)/.installed
 	@echo "Songs: $(abspath $(DEMO))/songs; the recordings that they were learnt from: $(abspath $(DEMO))/recordings"
 
 test: $(VENV)/.installed lint
-	$(RUN) -m pytest tests
+	$(RUN) -m pytest tests $(PARALLEL)
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
@@ -26,7 +28,8 @@ lint: $(VENV)/.installed
 # The oldest releases that are supported, with tensorflow-io: signal, data and a short training.
 test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python -m pytest tests/test_mdct.py tests/test_psychoacoustics.py tests/test_files.py tests/test_corpus.py \
-	  tests/test_crops.py tests/test_pipeline.py tests/test_mp3net.py tests/test_train_command.py -k "not told and not resumption"
+	  tests/test_crops.py tests/test_pipeline.py tests/test_mp3net.py tests/test_train_command.py tests/test_time_split.py tests/test_execution.py \
+	  tests/test_scores.py tests/test_figures.py -k "not told and not resumption" $(PARALLEL)
 
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)
