@@ -6,7 +6,7 @@ DEMO ?= demo
 DEMO_STEPS ?= 600
 RUN := $(VENV)/bin/python
 # Two files of tests at a time: most of their time is processes that start.
-PARALLEL := --numprocesses 2 --dist loadfile
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-oldest lint clean
 

@@ -35,6 +35,8 @@ _HARMLESS = (
     "train.save_every_minutes",
     "train.keep",
     "train.rounds_per_call",
+    "train.preview_songs",
+    "train.preview_every_minutes",
     "data.threads",
     "MP3net.execution",
     "Execution.precision",

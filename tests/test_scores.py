@@ -264,6 +264,13 @@ def test_songs_that_are_all_alike_have_no_diversity():
     assert scores.scores(others, real)[0]["diversity"] == pytest.approx(1.0, abs=0.25)
 
 
+def test_real_songs_that_are_all_one_tell_nothing_of_diversity():
+    same = [describe("same", scale(0, 4, 1), RATE_HZ)] * 3
+    row, notes = scores.scores([describe("other", scale(3, 4, 2), RATE_HZ)] * 2, same)
+    assert row["diversity"] is row["copies"] is row["nearest_training"] is None
+    assert any("repeat one another" in note for note in notes)
+
+
 def test_distances_are_those_of_a_loop():
     songs = [np.random.default_rng(i).normal(size=(7 + i, 5)) for i in range(4)]
     expected = [

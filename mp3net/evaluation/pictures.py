@@ -44,11 +44,32 @@ class Picture:
 
 def spectrogram(waveform, rate_hz):
     """The `Picture` of a finite waveform `[sample, channel]`: its power over channels, by FFT."""
-    level_db = levels_db(waveform, rate_hz)
+    return Picture(png(_indices(waveform, rate_hz), palette()), len(waveform) / rate_hz, rate_hz / 2)
+
+
+def colours(waveform, rate_hz):
+    """The same as red, green and blue, uint8 `[row, column, 3]`."""
+    return palette()[_indices(waveform, rate_hz)]
+
+
+def signed(amplitudes):
+    """MDCT amplitudes `[block, band]` as figure 1 has them, the highest band on top: uint8 `[row, column, 1]`.
+
+    Grey is none, lighter is positive and darker negative, in dB; a column that holds several blocks shows the largest.
+    """
+    each = max(1, len(amplitudes) // _WIDTH)
+    groups = amplitudes[: len(amplitudes) // each * each].reshape(-1, each, amplitudes.shape[1])
+    largest = np.take_along_axis(groups, np.abs(groups).argmax(axis=1)[:, None], axis=1)[:, 0]
     low_db, high_db = RANGE_DB
-    shade = np.clip((level_db - low_db) / (high_db - low_db), 0, 1)
-    indices = np.rint(shade * (_COLOURS - 1)).astype(np.uint8)
-    return Picture(png(indices[::-1], palette()), len(waveform) / rate_hz, rate_hz / 2)
+    level = np.clip((20 * np.log10(np.abs(largest) + 1e-10) - low_db) / (high_db - low_db), 0, 1)
+    return np.rint(128 + 127 * np.sign(largest) * level).astype(np.uint8).T[::-1, :, None]
+
+
+def _indices(waveform, rate_hz):
+    """The palette's colour of each pixel, the highest frequency on top."""
+    low_db, high_db = RANGE_DB
+    shade = np.clip((levels_db(waveform, rate_hz) - low_db) / (high_db - low_db), 0, 1)
+    return np.rint(shade * (_COLOURS - 1)).astype(np.uint8)[::-1]
 
 
 def levels_db(waveform, rate_hz, width=_WIDTH, height=_HEIGHT):

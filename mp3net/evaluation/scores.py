@@ -107,12 +107,17 @@ def _diversity(generated, real, notes):
         notes.append("diversity and copies take 2 real songs and a generated one")
         return row
     ours, theirs = ([standard(song.features) for song in songs] for songs in (generated, real))
-    usual, found = diversity.nearest_apart(theirs), diversity.nearest(ours, theirs)
-    row["nearest_training"], row["copies"] = np.median(found) / np.median(usual), diversity.copies(found, usual).mean()
+    usual, apart = diversity.nearest_apart(theirs), diversity.pairwise(theirs)
+    if min(np.median(usual), apart) < 1e-6:
+        notes.append("the real songs repeat one another, so that diversity and copies cannot be told")
+        return row
+    found = diversity.nearest(ours, theirs)
+    row["nearest_training"] = np.median(found) / np.median(usual)
+    row["copies"] = diversity.copies(found, usual).mean()
     if len(ours) < 2:
         notes.append("diversity takes 2 generated songs")
     else:
-        row["diversity"] = diversity.pairwise(ours) / diversity.pairwise(theirs)
+        row["diversity"] = diversity.pairwise(ours) / apart
     return row
 
 

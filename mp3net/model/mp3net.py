@@ -6,7 +6,6 @@ import dataclasses
 
 import tensorflow as tf
 
-from mp3net.audio.mdct import MDCT
 from mp3net.errors import UserError, check_number
 from mp3net.model import losses, randomness
 from mp3net.model.accumulation import mean_of_parts, mean_of_turns
@@ -19,23 +18,8 @@ from mp3net.model.optimizer import Adam
 from mp3net.model.perception import Perception, PerceptionLayer
 from mp3net.model.phases import Phase, cut
 from mp3net.model.randomness import Purpose
+from mp3net.model.representation import Amplitudes
 from mp3net.stage import ALONE, Stage
-
-
-class Amplitudes:
-    """The representation of MP3net: MDCT amplitudes of every channel (section 2.1), times `scale`."""
-
-    def __init__(self, bands, scale):
-        self._mdct, self._scale = MDCT(bands), scale
-        self.overlap = bands  # a crop of M blocks takes M + 1 of samples
-
-    def encode(self, waveform):
-        """`[batch, (M+1) N, channel]` samples to amplitudes `[batch, M, N, channel]`."""
-        return self._scale * self._mdct.forward(waveform)
-
-    def decode(self, amplitudes):
-        """Amplitudes `[batch, M, N, channel]` to the `[batch, (M-1) N, channel]` samples that are free of aliasing."""
-        return self._mdct.inverse(amplitudes / self._scale, trim=True)
 
 
 class MP3net(tf.Module):
@@ -83,7 +67,7 @@ class MP3net(tf.Module):
         self._adam = {"beta_2": beta_2, "epsilon": adam_epsilon}
         self.average_decay = average_decay
         self.execution = execution or Execution()
-        self.rate_hz, self.channels = self.sizes.rate_hz, self.sizes.channels
+        self.rate_hz, self.channels, self.bands = self.sizes.rate_hz, self.sizes.channels, self.sizes.bands
         self.representation = Amplitudes(self.sizes.bands, self.sizes.amplitude_scale)
         self.generator = self.discriminator = self.average = None
 
@@ -264,6 +248,29 @@ class MP3net(tf.Module):
         """`[n, latent_size]` to `[n, sample, channel]`, by the averaged weights where there are any."""
         generator = self.generator if self.average is None else self.average
         return self.representation.decode(generator(latents))
+
+    def twin(self):
+        """Another of the same sizes, on no device in particular, with what sampling and scoring take."""
+        made = MP3net.from_architecture(self.architecture()).build_generator()
+        made.discriminator = Discriminator(self.sizes, Initializer(0))
+        return made
+
+    def preview_items(self):
+        """The weights of a `twin`, which it takes over from a run."""
+        return {**self.generation_items(), "discriminator": self.discriminator}
+
+    def critic_scores(self, real, seeds):
+        """D's scores `[n]` of real amplitudes `[n, block, band, channel]`, and of the songs of int64 `seeds` `[n]`.
+
+        With noise, as D sees them, and each side a batch of its own to the minibatch statistic.
+        """
+        fake = (self.generator if self.average is None else self.average)(self.latents(seeds))
+        purposes = (Purpose.REAL_NOISE, Purpose.D_FAKE_NOISE)
+        seen = [
+            self.perception(each, randomness.seeds(0, purpose, seeds))
+            for each, purpose in zip((real, fake), purposes, strict=True)
+        ]
+        return tuple(self.discriminator(each) for each in seen)
 
     def checkpoint_items(self):
         """Both networks, both optimizers, and the average if there is one."""

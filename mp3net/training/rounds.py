@@ -108,6 +108,13 @@ class Clock:
         yield
         self._waited += time.monotonic() - begun
 
+    @contextlib.contextmanager
+    def aside(self):
+        """Time spent in this context counts as none."""
+        begun = time.monotonic()
+        yield
+        self._begun += time.monotonic() - begun
+
     def called(self, rounds):
         """Counts the rounds of a call."""
         self._rounds += rounds

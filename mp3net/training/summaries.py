@@ -31,6 +31,33 @@ class Summaries:
                 tf.summary.scalar(name, value)
         self._writer.flush()
 
+    def write_sounds(self, step, sounds, rate_hz):
+        """Waveforms `[sample, channel]` by name, for TensorBoard."""
+        with self._writer.as_default(step=step):
+            for name, wave in sounds.items():
+                tf.summary.audio(name, wave[None], rate_hz, max_outputs=1)
+        self._writer.flush()
+
+    def write_pictures(self, step, pictures):
+        """Pictures, uint8 `[row, column, 1 or 3]`, by name, for TensorBoard."""
+        with self._writer.as_default(step=step):
+            for name, picture in pictures.items():
+                tf.summary.image(name, picture[None])
+        self._writer.flush()
+
+    def write_histograms(self, step, values):
+        """Numbers `[n]` by name, for TensorBoard."""
+        with self._writer.as_default(step=step):
+            for name, each in values.items():
+                tf.summary.histogram(name, each)
+        self._writer.flush()
+
+    def write_text(self, step, name, text):
+        """A sentence, for TensorBoard."""
+        with self._writer.as_default(step=step):
+            tf.summary.text(name, text)
+        self._writer.flush()
+
     def _lines(self):
         if not tf.io.gfile.exists(self._path):
             return []

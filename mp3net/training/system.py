@@ -27,6 +27,7 @@ class System(Protocol):
 
     rate_hz: int
     channels: int
+    bands: int  # of the MDCT that its songs are measured through
     representation: Representation
     steps_per_round: int  # steps that one call of `train_step` makes; each takes a batch of its own
     headline: Sequence[str]  # those of its scalars that the line of progress gives
@@ -60,6 +61,15 @@ class System(Protocol):
         """Songs `[n, sample, channel]` at `fraction` (0..1) of the way between those of seeds `first` and `second`
         (int64 `[n]`).
         """
+
+    def twin(self) -> Any:
+        """Another of its kind that can `sample` and tell `critic_scores`, with variables of its own, untrained."""
+
+    def preview_items(self) -> dict[str, Any]:
+        """The part of `checkpoint_items` that a twin takes over; the twin's own, of the same names and order."""
+
+    def critic_scores(self, real, seeds) -> tuple | None:
+        """Scores `[n]` of encoded audio, and `[n]` of the songs of int64 `seeds`; None where there is no critic."""
 
     def checkpoint_items(self) -> dict[str, Any]:
         """Everything trainable or accumulated, as trackables by name."""

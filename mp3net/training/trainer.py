@@ -7,9 +7,11 @@ from typing import Any
 
 from mp3net.errors import UserError, check_number
 from mp3net.training import checkpoints
+from mp3net.training.previews import Previews
 from mp3net.training.rounds import Clock, Rounds
 from mp3net.training.saves import Saves
 from mp3net.training.summaries import Averages, Summaries, progress_line
+from mp3net.training.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,10 @@ class Training:
 
     `steps` counts D iterations. A row is written every `log_every` steps; a checkpoint every `save_every_steps` and
     every `save_every_minutes`, and the last `keep` of them are kept. `seed` fixes weights, data order and every random
-    draw. A replica takes at most `micro_batch` examples at once and accumulates their gradients; None takes its share
-    whole. `rounds_per_call` of training are one call of the device; None takes one on a CPU and several elsewhere.
+    draw. Every `preview_every_minutes`, and in 2 % of the time at most, `preview_songs` songs are made and measured
+    beside as many real ones; 0 makes none. A replica takes at most `micro_batch` examples at once and accumulates their
+    gradients; None takes its share whole. `rounds_per_call` of training are one call of the device; None takes one on a
+    CPU and several elsewhere.
     """
 
     system: Any
@@ -29,6 +33,8 @@ class Training:
     save_every_steps: int = 5000
     save_every_minutes: float = 20.0
     keep: int = 3
+    preview_songs: int = 4
+    preview_every_minutes: float = 30.0
     micro_batch: int | None = None
     rounds_per_call: int | None = None
 
@@ -37,7 +43,9 @@ class Training:
             check_number(f"train.{name}", getattr(self, name), low=1, whole=True)
         for name in ("micro_batch", "rounds_per_call"):
             check_number(f"train.{name}", getattr(self, name), low=1, whole=True, optional=True)
-        check_number("train.save_every_minutes", self.save_every_minutes, low=0)
+        for name in ("save_every_minutes", "preview_every_minutes"):
+            check_number(f"train.{name}", getattr(self, name), low=0)
+        check_number("train.preview_songs", self.preview_songs, low=0, whole=True)
         check_number("train.seed", self.seed, low=0, high=2**31 - 1, whole=True)
 
 
@@ -89,6 +97,8 @@ def train(training, devices, data, workdir, record, resumed=None, log=print):
     averages = Averages(resumed.host_state.get("averages") if resumed else None)
     summaries = Summaries(workdir, step) if devices.chief else None
     saves = Saves(training, devices.chief, workdir, record, averages, step, log)
+    previews = Previews(training, stages[0], data, workdir, summaries, log) if devices.chief else None
+    watch = Watch()
 
     def row_due(step):
         return step % training.log_every < per_round or step == training.steps
@@ -136,11 +146,19 @@ def train(training, devices, data, workdir, record, resumed=None, log=print):
 
                 # ---- log
                 if row_due(step):
-                    row = {**averages.take(), **clock.take()}
+                    measures = {}
+                    if devices.chief and previews.due:
+                        with clock.aside():
+                            measures = previews.make(step)
+                    row = {**averages.take(), **clock.take(), **measures}
                     if devices.chief:
                         summaries.write(step, row)
                     eta_s = (training.steps - step) / row["steps_per_second"]
                     log(progress_line(step, training.steps, row, system.headline, eta_s))
+                    for sentence in watch.look(row):
+                        log(f"watch: {sentence}")
+                        if devices.chief:
+                            summaries.write_text(step, "watch", sentence)
 
                 # ---- save
                 if saves.due(step):

@@ -1,0 +1,141 @@
+"""What a run sounds and looks like so far: songs of fixed seeds beside real ones, every so often.
+
+They are made on the host's CPU by a twin of the system, by the path that `generate` takes: so they sound as it would
+make them, whatever trains.
+"""
+
+import os
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from mp3net.errors import UserError
+from mp3net.evaluation import exhibits, pictures
+from mp3net.evaluation.description import describe
+from mp3net.evaluation.scores import scores
+from mp3net.training.sampling import Sampler
+
+SHARE = 0.02  # of a run's time that goes into them, at most
+_HEARD_S = 10.0  # of each song in TensorBoard, which keeps sound as it is
+_FOLLOWED = (  # measures that are followed over a run: the rest is for `evaluate`
+    "tonality_generated", "tonality_real", "tonality_noised_real", "hum_db_generated", "hum_db_real", "diversity",
+    "rms_db_generated", "rms_db_real",
+)  # fmt: skip
+
+
+class Previews:
+    """The previews of one run, made by the host that writes its files.
+
+    Args:
+      training: a `Training`; its `preview_songs` are the songs, of seeds 0, 1, and so on.
+      stage: whose audio the real songs are.
+      data: as of trainer.py; its first examples are the real songs.
+      workdir: where `previews/` is.
+      summaries: `Summaries`, which TensorBoard reads.
+      log: takes a line where one fails, which the run survives.
+    """
+
+    def __init__(self, training, stage, data, workdir, summaries, log):
+        self._training, self._system, self._stage, self._data = training, training.system, stage, data
+        self._folder, self._summaries, self._log = os.path.join(str(workdir), "previews"), summaries, log
+        self._begun, self._last, self._spent_s, self._cost_s = time.monotonic(), None, 0.0, 0.0
+        self._twin = None
+
+    @property
+    def due(self):
+        """Whether it is time: neither more often than `preview_every_minutes`, nor than `SHARE` of the time allows."""
+        if not self._training.preview_songs:
+            return False
+        now = time.monotonic()
+        since_s = now - (self._begun if self._last is None else self._last)
+        affordable = self._spent_s + self._cost_s <= SHARE * (now - self._begun)
+        return since_s >= 60 * self._training.preview_every_minutes and (self._last is None or affordable)
+
+    def make(self, step):
+        """Writes that of `step`, and returns what was measured, floats by name: none where it failed."""
+        begun = time.monotonic()
+        try:
+            return self._made(step)
+        except (OSError, tf.errors.OpError, UserError) as error:
+            reason = str(error).strip().splitlines() or ["no reason given"]
+            self._log(f"step {step}: no preview ({reason[0][:200]}); training goes on")
+            return {}
+        finally:
+            self._last = time.monotonic()
+            self._cost_s = self._last - begun
+            self._spent_s += self._cost_s
+
+    def _made(self, step):
+        with tf.device("CPU"):
+            if self._twin is None:
+                self._begin()
+            for mine, theirs in zip(_variables(self._twin), _variables(self._system), strict=True):
+                mine.assign(theirs.numpy())
+            seeds = range(self._training.preview_songs)
+            songs = {f"seed {seed}": self._sampler.song(seed) for seed in seeds}
+            critic = self._twin.critic_scores(self._tensors, tf.constant(list(seeds), tf.int64))
+        self._write(f"step-{step:08d}", songs)
+        heard = [self._described(name, song) for name, song in songs.items()]
+        found = scores(heard, self._real)[0]
+        row = {name: found[name] for name in _FOLLOWED if found.get(name) is not None}
+        row["silent_share"] = found["silent_generated"] / len(songs)
+        if critic is not None:
+            histograms = {"score of real": critic[0].numpy(), "score of generated": critic[1].numpy()}
+            self._summaries.write_histograms(step, histograms)
+        self._summaries.write_sounds(step, self._excerpts("generated", songs), self._system.rate_hz)
+        self._summaries.write_pictures(step, self._pictures("generated", songs))
+        return row
+
+    def _begin(self):
+        """The twin, and the real songs: decoded from the run's first examples, described and written once."""
+        system = self._system
+        self._twin = system.twin()
+        self._sampler = Sampler(self._twin)
+        rounds = iter(self._data.dataset(self._stage, 0, system.steps_per_round))
+        count, tensors = self._training.preview_songs, []
+        while sum(len(each) for each in tensors) < count:
+            batches = next(rounds)[0]
+            tensors.append(tf.reshape(batches, [-1, *batches.shape[3:]]))
+        self._tensors = tf.concat(tensors, axis=0)[:count]
+        waves = [self._twin.representation.decode(tensor[None])[0].numpy() for tensor in self._tensors]
+        real = {f"example {i}": wave for i, wave in enumerate(waves)}
+        self._real = [self._described(name, wave, with_noise=True) for name, wave in real.items()]
+        self._write("real", real)
+        self._summaries.write_sounds(0, self._excerpts("real", real), system.rate_hz)
+        self._summaries.write_pictures(0, self._pictures("real", real))
+
+    def _described(self, name, wave, with_noise=False):
+        return describe(name, np.nan_to_num(wave), self._system.rate_hz, self._system.bands, with_noise)
+
+    def _write(self, name, songs):
+        """Sound and spectrogram of each song, as files."""
+        folder = os.path.join(self._folder, name)
+        tf.io.gfile.makedirs(folder)
+        for title, song in songs.items():
+            stem, clean = os.path.join(folder, title.replace(" ", "-")), np.clip(np.nan_to_num(song), -1, 1)
+            _write(f"{stem}.ogg", exhibits.encode(clean, self._system.rate_hz, "ogg")[0])
+            _write(f"{stem}.png", pictures.spectrogram(clean, self._system.rate_hz).png)
+
+    def _excerpts(self, side, songs):
+        samples = round(_HEARD_S * self._system.rate_hz)
+        return {f"{side}/{name}": np.nan_to_num(song[:samples]) for name, song in songs.items()}
+
+    def _pictures(self, side, songs):
+        """The spectrogram and the MDCT amplitudes of each song, as red, green and blue `[row, column, 3]`."""
+        found = {}
+        for name, song in songs.items():
+            clean = np.nan_to_num(song)
+            found[f"{side} spectrogram/{name}"] = pictures.colours(clean, self._system.rate_hz)
+            amplitudes = self._twin.representation.encode(clean[None])[0].numpy()
+            found[f"{side} amplitudes/{name}"] = pictures.signed(amplitudes.mean(axis=-1))
+        return found
+
+
+def _variables(system):
+    return [variable for item in system.preview_items().values() for variable in item.variables]
+
+
+def _write(path, content):
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(content)

@@ -1,0 +1,144 @@
+"""Previews of a run: what they are of, what they write, what they may cost."""
+
+import glob
+import json
+import types
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+from helpers import TINY, command, tones, write_corpus
+
+from mp3net.evaluation import pictures
+from mp3net.model.architecture import Architecture
+from mp3net.model.mp3net import MP3net
+from mp3net.training import previews
+from mp3net.training.previews import SHARE, Previews
+from mp3net.training.sampling import Sampler
+from mp3net.training.summaries import Summaries
+
+SIZES = Architecture(
+    model_blocks=2, base=(32, 2), latent_size=8, shallowest_features=4, max_features=8, head_features=8, rate_hz=4000
+)
+
+
+class Data:
+    """Encoded tones, two to a batch, no two alike."""
+
+    def dataset(self, stage, first_step, steps_per_round):
+        waves = np.stack([tones(stage.crop_samples / 4000, 4000, seed=i) for i in range(2 * steps_per_round)])
+        batches = MP3net(SIZES).representation.encode(tf.constant(waves))
+        batches = tf.reshape(batches, [1, steps_per_round, 2, *batches.shape[1:]])
+        return tf.data.Dataset.from_tensors((batches, tf.zeros([1, steps_per_round, 2], tf.int64))).repeat()
+
+
+def made(workdir, songs=3, log=print, **options):
+    system = MP3net(SIZES, **options).build(seed=1)
+    for variable in system.generator.trainable_variables:
+        variable.assign(1.3 * variable)
+    training = types.SimpleNamespace(system=system, preview_songs=songs, preview_every_minutes=1.0)
+    return Previews(training, system.stages(60)[0], Data(), workdir, Summaries(workdir, 0), log)
+
+
+def logged(workdir):
+    """Tags of TensorBoard's events, each with its steps."""
+    found = {}
+    for path in glob.glob(f"{workdir}/tensorboard/*"):
+        for event in tf.compat.v1.train.summary_iterator(path):
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append(event.step)
+    return found
+
+
+@pytest.mark.parametrize("average_decay", [None, 0.5])
+def test_previews_are_the_songs_of_the_weights_as_they_are(tmp_path, average_decay):
+    kept = made(tmp_path, average_decay=average_decay)
+    system = kept._system
+    first = kept.make(4)
+    for variable in system.generator.trainable_variables:
+        variable.assign(0.5 * variable)
+    if average_decay:
+        for variable in system.average.trainable_variables:
+            variable.assign(0.7 * variable)
+    kept.make(8)
+    expected = Sampler(system).song(1)
+    np.testing.assert_array_equal(kept._sampler.song(1), expected)
+    heard, rate_hz = soundfile.read(tmp_path / "previews" / "step-00000008" / "seed-1.ogg", always_2d=True)
+    assert rate_hz == 4000 and heard.shape == expected.shape
+    assert np.corrcoef(heard.ravel(), expected.ravel())[0, 1] > 0.8  # it is coded
+    assert 0 < first["tonality_generated"] < 1 and 0 < first["tonality_real"] < 1 and first["diversity"] > 0
+    assert first["tonality_noised_real"] != first["tonality_real"] and "hum_db_generated" in first
+
+
+def test_what_is_written_is_there_to_be_seen_and_heard(tmp_path):
+    made(tmp_path).make(4)
+    names = sorted(path.name for path in (tmp_path / "previews" / "step-00000004").iterdir())
+    assert names == [f"seed-{i}.{kind}" for i in range(3) for kind in ("ogg", "png")]
+    assert len(list((tmp_path / "previews" / "real").iterdir())) == 6
+    assert (tmp_path / "previews" / "real" / "example-0.png").read_bytes().startswith(b"\x89PNG")
+    tags = logged(tmp_path)
+    for tag in ("generated/seed 2", "generated spectrogram/seed 0", "generated amplitudes/seed 0", "score of real"):
+        assert tags[tag] == [4], tag
+    assert tags["real/example 0"] == [0] and tags["score of generated"] == [4]
+
+
+def test_the_critic_scores_real_and_generated_with_noise(tmp_path):
+    kept = made(tmp_path)
+    kept.make(4)
+    twin, seeds = kept._twin, tf.constant([0, 1, 2], tf.int64)
+    real, fake = twin.critic_scores(kept._tensors, seeds)
+    system = kept._system
+    songs = system.generator(system.latents(seeds))
+    assert real.shape == fake.shape == (3,)
+    twin.perception = lambda amplitudes, pairs: amplitudes
+    plain_real, plain_fake = twin.critic_scores(kept._tensors, seeds)
+    np.testing.assert_allclose(plain_real, system.discriminator(kept._tensors), rtol=1e-4)
+    np.testing.assert_allclose(plain_fake, system.discriminator(songs), rtol=1e-4)
+    assert np.abs(real - plain_real).max() > 0
+
+
+def test_previews_take_no_more_than_their_share_of_the_time(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(previews.time, "monotonic", lambda: now[0])
+    kept = made(tmp_path)
+    monkeypatch.setattr(kept, "_made", lambda step: now.__setitem__(0, now[0] + 7.0) or {"made": step})
+    asked = []
+    while now[0] < 4000:
+        if kept.due:
+            asked.append(now[0])
+            kept.make(1)
+        now[0] += 1.0
+    assert asked[0] == 60.0 and len(asked) > 5
+    # After the first, of which nobody knows what it costs, never more than the share, with the one that comes.
+    assert all(7.0 * (i + 1) <= SHARE * at + 1e-9 for i, at in enumerate(asked) if i)
+    assert np.diff(asked).min() >= 60
+    kept._training.preview_songs = 0
+    now[0] += 1e6
+    assert not kept.due
+
+
+def test_a_preview_that_fails_costs_the_run_nothing(tmp_path):
+    said = []
+    kept = made(tmp_path, log=said.append)
+    (tmp_path / "previews").write_text("a file where the folder should be")
+    assert kept.make(4) == {} and "step 4: no preview" in said[0] and "training goes on" in said[0]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:2"])
+def test_a_run_makes_previews_and_logs_what_they_measure(tmp_path, device):
+    corpus, gin = write_corpus(tmp_path / "corpus"), tmp_path / "tiny.gin"
+    gin.write_text(TINY + "Architecture.base = (32, 2)\ntrain.preview_every_minutes = 0.0\ntrain.steps = 4\n")
+    done = command("train", "--gin", gin, "--data", corpus, "--workdir", tmp_path / "run", "--device", device)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert 0 < rows[0]["tonality_generated"] < 1 and "tonality_generated" not in rows[1]
+    assert len(list((tmp_path / "run" / "previews" / "step-00000002").iterdir())) == 8
+
+
+def test_pictures_of_amplitudes_keep_their_sign():
+    amplitudes = np.zeros((1600, 4))
+    amplitudes[::2, 1], amplitudes[::2, 3] = 0.05, -0.05
+    picture = pictures.signed(amplitudes)
+    assert picture.shape == (4, 800, 1) and picture.dtype == np.uint8
+    assert np.all(picture[3] == 128) and np.all(picture[2] > 200) and np.all(picture[0] < 56)  # the highest is on top
