@@ -83,7 +83,8 @@ def table(rows):
     versions = ", ".join(f"{name} {version}" for name, version in first["compiler"].items())
     note = (
         f"By the TPUs' compiler ({versions}), for one device and without the exchange between devices: nothing was run "
-        "on a TPU. The bound is what arithmetic and memory traffic take at the published peaks."
+        "on a TPU. The bound is what arithmetic and memory traffic take at the published peaks; from v4 on the "
+        "compiler counts as traffic what moves within the chip too, so that there it may lie above the estimate."
     )
     return "\n".join([*_HEADER, *lines, "", note])
 

@@ -388,6 +388,9 @@ def test_a_report_is_printed_with_its_peaks_and_its_limits(tiny, compiler, nothi
     assert row.split() == ["D", "update", "2.00", "GiB", "9", "280", "1", "s", "0.228", "s"]
     text = "\n".join(said)
     assert "fits: 3.20 of 30.75 GiB of HBM" in text and "864,000 iterations: 15.0 days" in text
+    assert "The roofline is too high" not in text
+    faster = report.report(steps, steps.way(4)) | {"iteration_s": 0.1, "roofline_iteration_s": 0.2}
+    assert "The roofline is too high here" in "\n".join(wording.lines(faster))
     assert "275 TFLOP/s" in text and "1228 GB/s" in text and "without the exchange between chips" in text
 
 

@@ -16,6 +16,8 @@ def lines(found):
         said.append(_days(found))
     if any(found[update]["fits"] and found[update]["estimate_s"] is None for update in TITLES):
         said.append("The compiler gives no estimate of its own for one of them; the roofline is a bound from below.")
+    if found["iteration_s"] is not None and found["iteration_s"] < 0.95 * found["roofline_iteration_s"]:
+        said.append("The roofline is too high here: what moves within the chip is counted as if it were HBM's traffic.")
     versions = ", ".join(f"{name} {version}" for name, version in found["compiler"].items())
     said.append(
         f"These are figures of the compiler ({versions}) for one {found['device']}, without the exchange between "
