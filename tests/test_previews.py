@@ -1,6 +1,7 @@
 """Previews of a run: what they are of, what they write, what they may cost."""
 
 import glob
+import io
 import json
 import types
 
@@ -41,13 +42,13 @@ def made(workdir, songs=3, log=print, **options):
     return Previews(training, system.stages(60)[0], Data(), workdir, Summaries(workdir, 0), log)
 
 
-def logged(workdir):
-    """Tags of TensorBoard's events, each with its steps."""
+def logged(workdir, of=lambda event, value: event.step):
+    """Tags of TensorBoard's events, each with what there is `of` them: by default their steps."""
     found = {}
     for path in glob.glob(f"{workdir}/tensorboard/*"):
         for event in tf.compat.v1.train.summary_iterator(path):
             for value in event.summary.value:
-                found.setdefault(value.tag, []).append(event.step)
+                found.setdefault(value.tag, []).append(of(event, value))
     return found
 
 
@@ -81,6 +82,13 @@ def test_what_is_written_is_there_to_be_seen_and_heard(tmp_path):
     for tag in ("generated/seed 2", "generated spectrogram/seed 0", "generated amplitudes/seed 0", "score of real"):
         assert tags[tag] == [4], tag
     assert tags["real/example 0"] == [0] and tags["score of generated"] == [4]
+    (wav,) = logged(tmp_path, lambda _, value: value)["generated/seed 2"]
+    assert wav.metadata.plugin_data.plugin_name == "audio"
+    heard, rate_hz = soundfile.read(io.BytesIO(wav.tensor.string_val[0]), always_2d=True)
+    assert rate_hz == 4000 and heard.shape == (SIZES.song_samples, 2) and np.abs(heard).max() > 0
+    (picture,) = logged(tmp_path, lambda _, value: value)["generated amplitudes/seed 0"]
+    width, height, png = picture.tensor.string_val
+    assert tf.io.decode_png(png).shape == (int(height), int(width), 3) and int(height) == SIZES.bands
 
 
 def test_the_critic_scores_real_and_generated_with_noise(tmp_path):
@@ -134,11 +142,12 @@ def test_a_run_makes_previews_and_logs_what_they_measure(tmp_path, device):
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert 0 < rows[0]["tonality_generated"] < 1 and "tonality_generated" not in rows[1]
     assert len(list((tmp_path / "run" / "previews" / "step-00000002").iterdir())) == 8
+    assert "E0000" not in done.stderr and "Traceback" not in done.stderr
 
 
 def test_pictures_of_amplitudes_keep_their_sign():
     amplitudes = np.zeros((1600, 4))
     amplitudes[::2, 1], amplitudes[::2, 3] = 0.05, -0.05
-    picture = pictures.signed(amplitudes)
-    assert picture.shape == (4, 800, 1) and picture.dtype == np.uint8
+    picture = tf.io.decode_png(pictures.signed(amplitudes)).numpy()
+    assert picture.shape == (4, 800, 3) and np.ptp(picture, axis=2).max() == 0
     assert np.all(picture[3] == 128) and np.all(picture[2] > 200) and np.all(picture[0] < 56)  # the highest is on top

@@ -47,13 +47,8 @@ def spectrogram(waveform, rate_hz):
     return Picture(png(_indices(waveform, rate_hz), palette()), len(waveform) / rate_hz, rate_hz / 2)
 
 
-def colours(waveform, rate_hz):
-    """The same as red, green and blue, uint8 `[row, column, 3]`."""
-    return palette()[_indices(waveform, rate_hz)]
-
-
 def signed(amplitudes):
-    """MDCT amplitudes `[block, band]` as figure 1 has them, the highest band on top: uint8 `[row, column, 1]`.
+    """The PNG of MDCT amplitudes `[block, band]`, as figure 1 has them, the highest band on top.
 
     Grey is none, lighter is positive and darker negative, in dB; a column that holds several blocks shows the largest.
     """
@@ -62,7 +57,8 @@ def signed(amplitudes):
     largest = np.take_along_axis(groups, np.abs(groups).argmax(axis=1)[:, None], axis=1)[:, 0]
     low_db, high_db = RANGE_DB
     level = np.clip((20 * np.log10(np.abs(largest) + 1e-10) - low_db) / (high_db - low_db), 0, 1)
-    return np.rint(128 + 127 * np.sign(largest) * level).astype(np.uint8).T[::-1, :, None]
+    shades = np.rint(128 + 127 * np.sign(largest) * level).astype(np.uint8)
+    return png(shades.T[::-1], np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1))
 
 
 def _indices(waveform, rate_hz):

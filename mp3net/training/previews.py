@@ -4,10 +4,12 @@ They are made on the host's CPU by a twin of the system, by the path that `gener
 make them, whatever trains.
 """
 
+import io
 import os
 import time
 
 import numpy as np
+import soundfile
 import tensorflow as tf
 
 from mp3net.errors import UserError
@@ -83,7 +85,7 @@ class Previews:
         if critic is not None:
             histograms = {"score of real": critic[0].numpy(), "score of generated": critic[1].numpy()}
             self._summaries.write_histograms(step, histograms)
-        self._summaries.write_sounds(step, self._excerpts("generated", songs), self._system.rate_hz)
+        self._summaries.write_sounds(step, self._excerpts("generated", songs))
         self._summaries.write_pictures(step, self._pictures("generated", songs))
         return row
 
@@ -102,7 +104,7 @@ class Previews:
         real = {f"example {i}": wave for i, wave in enumerate(waves)}
         self._real = [self._described(name, wave, with_noise=True) for name, wave in real.items()]
         self._write("real", real)
-        self._summaries.write_sounds(0, self._excerpts("real", real), system.rate_hz)
+        self._summaries.write_sounds(0, self._excerpts("real", real))
         self._summaries.write_pictures(0, self._pictures("real", real))
 
     def _described(self, name, wave, with_noise=False):
@@ -118,15 +120,21 @@ class Previews:
             _write(f"{stem}.png", pictures.spectrogram(clean, self._system.rate_hz).png)
 
     def _excerpts(self, side, songs):
-        samples = round(_HEARD_S * self._system.rate_hz)
-        return {f"{side}/{name}": np.nan_to_num(song[:samples]) for name, song in songs.items()}
+        """The beginning of each song, as the bytes of a WAV."""
+        found = {}
+        for name, song in songs.items():
+            file = io.BytesIO()
+            start = np.clip(np.nan_to_num(song[: round(_HEARD_S * self._system.rate_hz)]), -1, 1)
+            soundfile.write(file, start, self._system.rate_hz, subtype="PCM_16", format="WAV")
+            found[f"{side}/{name}"] = file.getvalue()
+        return found
 
     def _pictures(self, side, songs):
-        """The spectrogram and the MDCT amplitudes of each song, as red, green and blue `[row, column, 3]`."""
+        """The spectrogram and the MDCT amplitudes of each song, as the bytes of PNGs."""
         found = {}
         for name, song in songs.items():
             clean = np.nan_to_num(song)
-            found[f"{side} spectrogram/{name}"] = pictures.colours(clean, self._system.rate_hz)
+            found[f"{side} spectrogram/{name}"] = pictures.spectrogram(clean, self._system.rate_hz).png
             amplitudes = self._twin.representation.encode(clean[None])[0].numpy()
             found[f"{side} amplitudes/{name}"] = pictures.signed(amplitudes.mean(axis=-1))
         return found

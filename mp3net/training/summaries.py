@@ -2,8 +2,11 @@
 
 import json
 import os
+import struct
 
 import tensorflow as tf
+from tensorboard.plugins.audio import metadata as audio
+from tensorboard.plugins.image import metadata as image
 
 
 class Summaries:
@@ -31,18 +34,22 @@ class Summaries:
                 tf.summary.scalar(name, value)
         self._writer.flush()
 
-    def write_sounds(self, step, sounds, rate_hz):
-        """Waveforms `[sample, channel]` by name, for TensorBoard."""
-        with self._writer.as_default(step=step):
-            for name, wave in sounds.items():
-                tf.summary.audio(name, wave[None], rate_hz, max_outputs=1)
-        self._writer.flush()
+    def write_sounds(self, step, sounds):
+        """Sounds, the bytes of WAV files, by name, for TensorBoard."""
+        kind = audio.create_summary_metadata(None, None, encoding=audio.Encoding.Value("WAV"))
+        self._write_encoded(step, kind, {name: [[wav, b""]] for name, wav in sounds.items()})
 
     def write_pictures(self, step, pictures):
-        """Pictures, uint8 `[row, column, 1 or 3]`, by name, for TensorBoard."""
+        """Pictures, the bytes of PNG files, by name, for TensorBoard."""
+        sizes = {name: struct.unpack(">II", png[16:24]) for name, png in pictures.items()}  # as its header has them
+        encoded = {name: [*(str(size).encode() for size in sizes[name]), png] for name, png in pictures.items()}
+        self._write_encoded(step, image.create_summary_metadata(None, None), encoded)
+
+    def _write_encoded(self, step, kind, values):
+        # Encoded already: TensorFlow's own way there goes through operations that some processors complain of.
         with self._writer.as_default(step=step):
-            for name, picture in pictures.items():
-                tf.summary.image(name, picture[None])
+            for name, value in values.items():
+                tf.summary.write(name, tf.constant(value, tf.string), metadata=kind)
         self._writer.flush()
 
     def write_histograms(self, step, values):
