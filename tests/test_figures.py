@@ -310,7 +310,7 @@ def test_bytes_that_are_no_text_are_a_damaged_line(tmp_path):
 
 def test_a_log_without_tonality_says_what_to_do(tmp_path):
     for rows in ([], [{"step": 1, "d_loss": 2.0}], [{"step": 1, "tonality_real": math.nan}]):
-        with pytest.raises(UserError, match=r"This run's log has no tonality: .*Resume the run"):
+        with pytest.raises(UserError, match=r"This run's log has no tonality: .*train.preview_every_minutes"):
             views.tonality(logged(tmp_path / "run", rows))
 
 

@@ -203,7 +203,7 @@ def tonality(workdir):
     if not any(found.values()):
         raise UserError(
             f"This run's log has no tonality: none of the {len(lines)} rows of {path} holds tonality_generated or "
-            "tonality_real. Resume the run with a version of mp3net that logs them, past its next row."
+            "tonality_real. They come with its previews: let it go on, or set train.preview_every_minutes lower."
         )
     curves = [tuple(np.array(sorted(points.items()), float).reshape(-1, 2).T) for points in found.values()]
     return Tonality(*curves, warnings)
