@@ -115,12 +115,8 @@ def _open(folder, settings, channels):
     from mp3net.data.corpus import open_corpus
 
     corpus = open_corpus(folder, settings.years, settings.splits, channels, upmix=True)
-    for line in corpus.notes:
+    for line in corpus.remarks():
         print(line)
-    for name, reason in corpus.left_out[:5]:
-        print(f"left out {name}: {reason}")
-    if len(corpus.left_out) > 5:
-        print(f"left out {len(corpus.left_out) - 5} more")
     return corpus
 
 

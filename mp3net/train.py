@@ -125,12 +125,8 @@ def _pipeline(options, settings, training, stages):
         training.seed,
     )
     corpus = pipeline.corpus
-    for note in corpus.notes:
-        print(note)
-    for name, reason in corpus.left_out[:5]:
-        print(f"left out {name}: {reason}")
-    if len(corpus.left_out) > 5:
-        print(f"left out {len(corpus.left_out) - 5} more")
+    for line in corpus.remarks():
+        print(line)
     plans = [pipeline.plan(stage.crop_samples) for stage in stages]
     print(
         f"{options.data}: {len(corpus.recordings)} recordings, {corpus.duration_s / 3600:.2f} h, "

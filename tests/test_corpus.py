@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mp3net.data.corpus import PREPARED_COLUMNS, open_corpus
+from mp3net.data.corpus import PREPARED_COLUMNS, Corpus, open_corpus
 from mp3net.errors import UserError
 
 COLUMNS = ["canonical_composer", "canonical_title", "split", "year", "midi_filename", "audio_filename", "duration"]
@@ -244,3 +244,12 @@ def test_prepared_corpus_in_a_bucket(tmp_path, monkeypatch):
     gfile.listdir = lambda folder: ["b.wav"]
     with pytest.raises(UserError, match="Remote folders must come from"):
         open_corpus("gs://bucket/x")
+
+
+def test_a_corpus_says_what_it_left_out_and_counts_the_rest(tmp_path):
+    left_out = [(f"{i}.wav", "is empty") for i in range(8)]
+    assert Corpus("folder", [], left_out[:5], ["a note"]).remarks() == [
+        "a note", *(f"left out {i}.wav: is empty" for i in range(5))
+    ]  # fmt: skip
+    lines = Corpus("folder", [], left_out, []).remarks()
+    assert len(lines) == 6 and lines[-1] == "left out 3 more"

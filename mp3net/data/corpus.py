@@ -80,6 +80,12 @@ class Corpus:
         rates = {recording.rate_hz for recording in self.recordings}
         return rates.pop() if len(rates) == 1 else None
 
+    def remarks(self):
+        """A line for each note, and for the first recordings that were left out; one that counts the others."""
+        lines = [*self.notes, *(f"left out {name}: {reason}" for name, reason in self.left_out[:_EXAMPLES])]
+        more = len(self.left_out) - _EXAMPLES
+        return [*lines, f"left out {more} more"] if more > 0 else lines
+
 
 def open_corpus(folder, years=None, splits=None, channels=2, upmix=False):
     """Finds the recordings of `folder` that can be read with `channels` channels.

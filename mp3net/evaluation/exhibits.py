@@ -8,10 +8,10 @@ import soundfile
 import soxr
 
 from mp3net.evaluation import page
+from mp3net.evaluation.loudness import SILENT_DB
 from mp3net.evaluation.metrics import SpectralMeasures, log_spectral_distance
 from mp3net.evaluation.pictures import spectrogram
 
-_SILENT_DB = -60.0
 # Lossy, at libsndfile's own quality for each: 60 kbit/s for stereo at 22,016 Hz, the more the more there is to hear.
 _KINDS = {"ogg": ("OGG", "VORBIS", "audio/ogg"), "mp3": ("MP3", "MPEG_LAYER_III", "audio/mpeg")}
 FORMATS = tuple(_KINDS)
@@ -43,7 +43,7 @@ def exhibit(title, note, waveform, rate_hz, bands, format="ogg"):
     peak, rms = float(np.abs(clean).max(initial=0)), float(np.sqrt(np.mean(np.square(clean, dtype=np.float64))))
     warnings = _warnings(finite, clean, rms)
     tonality = spectrum_db = None
-    if finite.all() and decibels(rms) >= _SILENT_DB and len(clean) >= 2 * bands:
+    if finite.all() and decibels(rms) >= SILENT_DB and len(clean) >= 2 * bands:
         measures = SpectralMeasures(rate_hz, bands)
         measures.add(clean)
         tonality, spectrum_db = measures.tonality, measures.spectrum_db
@@ -114,8 +114,8 @@ def _warnings(finite, clean, rms):
     lines = []
     if not finite.all():
         lines.append(f"{np.size(finite) - np.count_nonzero(finite):,} samples are not a number; they play as silence.")
-    if decibels(rms) < _SILENT_DB:
-        lines.append(f"Silent: below −{-_SILENT_DB:.0f} dB RMS.")
+    if decibels(rms) < SILENT_DB:
+        lines.append(f"Silent: below −{-SILENT_DB:.0f} dB RMS.")
     clipped = int(np.count_nonzero(np.abs(clean) > 1))
     if clipped:
         lines.append(f"Clipped: {clipped:,} samples above full scale ({100 * clipped / clean.size:.2g} %).")

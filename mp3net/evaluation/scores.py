@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from mp3net.evaluation import coherence, diversity, frechet
+from mp3net.evaluation import coherence, diversity, frechet, loudness
 
 SIDES = ("generated", "real")
 
@@ -65,7 +65,8 @@ def _notes(side, songs):
         notes.append(f"no {side} songs")
     silent = sum(song.silent for song in songs)
     if silent:
-        notes.append(f"{silent} of {len(songs)} {side} songs are silent (below -60 dB RMS), and count as loudness only")
+        below = f"below {loudness.SILENT_DB:.0f} dB RMS"
+        notes.append(f"{silent} of {len(songs)} {side} songs are silent ({below}): they have no other figures")
     clipped = sum(song.loudness["clipped"] > 0.001 for song in songs)
     if clipped:
         notes.append(f"{clipped} of {len(songs)} {side} songs are clipped")
