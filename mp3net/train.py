@@ -133,6 +133,12 @@ def _pipeline(options, settings, training, stages):
         f"{plans[0].count} {settings.slicing} crops of {stages[0].crop_samples / system.rate_hz:.2f} s",
         flush=True,
     )
+    if corpus.other_splits:
+        rest = pipeline.held_out(stages[0].crop_samples)
+        found = (
+            f"{len(rest.recordings)} recordings, {rest.corpus.duration_s / 3600:.2f} h" if rest else "nothing usable"
+        )
+        print(f"held out of training: {found} ({', '.join(corpus.other_splits)})")
     if pipeline.resamples:
         print(
             f"{pipeline.resamples} recordings are not at {system.rate_hz} Hz and are resampled crop by crop; "

@@ -53,6 +53,34 @@ def test_a_batch_is_the_mdct_of_its_crops_at_the_asked_peak(corpus):
     assert np.abs(amplitudes).max() > 0.01
 
 
+def test_examples_are_the_first_of_the_run(corpus):
+    made = pipeline(corpus)
+    (amplitudes, _), *_ = take(made, 1)
+    assert_close(made.examples(STAGE, 5), amplitudes.numpy().reshape(6, BLOCKS, BANDS, 2)[:5])
+
+
+def test_splits_that_are_not_trained_on_are_held_out(tmp_path):
+    write_corpus(tmp_path, count=4)
+    splits = ["train", "validation", "train", "test"]
+    lines = [f"piece-{i}.wav,{split},200{i // 2}" for i, split in enumerate(splits)]
+    (tmp_path / "maestro.csv").write_text("\n".join(["audio_filename,split,year", *lines]))
+    made = pipeline(tmp_path, splits=["train"])
+    rest = made.held_out(STAGE.crop_samples)
+    assert [each.audio_filename for each in made.recordings] == ["piece-0.wav", "piece-2.wav"]
+    assert [each.audio_filename for each in rest.recordings] == ["piece-1.wav", "piece-3.wav"]
+    examples = rest.examples(STAGE, 2).numpy()
+    index, start = rest.plan(STAGE.crop_samples).crop(1)
+    whole, _ = soundfile.read(rest.recordings[index].path)
+    crop = whole[start : start + STAGE.crop_samples] * 0.999 / np.abs(whole).max()
+    assert_close(examples[1], MDCT(BANDS).forward(crop[None].astype(np.float32))[0], atol=1e-5)
+    assert made.held_out(10**6) is None  # none of them is as long
+    assert pipeline(tmp_path).held_out(STAGE.crop_samples) is None  # all are trained on
+    # Of another year than is asked, nothing is held out either.
+    assert pipeline(tmp_path, splits=["train"], years=[2000]).recordings[0].audio_filename == "piece-0.wav"
+    of_2001 = pipeline(tmp_path, splits=["train"], years=[2001]).held_out(STAGE.crop_samples)
+    assert [each.audio_filename for each in of_2001.recordings] == ["piece-3.wav"]
+
+
 def test_levels_are_left_alone_where_no_peak_is_asked(corpus):
     loud, plain = (take(pipeline(corpus, peak=peak), 1)[0][0].numpy() for peak in (0.999, None))
     assert np.abs(loud).max() > 1.2 * np.abs(plain).max() > 0

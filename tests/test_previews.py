@@ -25,21 +25,26 @@ SIZES = Architecture(
 
 
 class Data:
-    """Encoded tones, two to a batch, no two alike."""
+    """Encoded tones, no two alike."""
 
-    def dataset(self, stage, first_step, steps_per_round):
-        waves = np.stack([tones(stage.crop_samples / 4000, 4000, seed=i) for i in range(2 * steps_per_round)])
-        batches = MP3net(SIZES).representation.encode(tf.constant(waves))
-        batches = tf.reshape(batches, [1, steps_per_round, 2, *batches.shape[1:]])
-        return tf.data.Dataset.from_tensors((batches, tf.zeros([1, steps_per_round, 2], tf.int64))).repeat()
+    def __init__(self, held_out=None):
+        self._held_out = held_out
+
+    def examples(self, stage, count):
+        first = 0 if self._held_out else 100  # what is held out is other music
+        waves = np.stack([tones(stage.crop_samples / 4000, 4000, seed=first + i) for i in range(count)])
+        return MP3net(SIZES).representation.encode(tf.constant(waves))
+
+    def held_out(self, crop_samples):
+        return self._held_out
 
 
-def made(workdir, songs=3, log=print, **options):
+def made(workdir, songs=3, log=print, data=None, **options):
     system = MP3net(SIZES, **options).build(seed=1)
     for variable in system.generator.trainable_variables:
         variable.assign(1.3 * variable)
     training = types.SimpleNamespace(system=system, preview_songs=songs, preview_every_minutes=1.0)
-    return Previews(training, system.stages(60)[0], Data(), workdir, Summaries(workdir, 0), log)
+    return Previews(training, system.stages(60)[0], data or Data(), workdir, Summaries(workdir, 0), log)
 
 
 def logged(workdir, of=lambda event, value: event.step):
@@ -92,18 +97,36 @@ def test_what_is_written_is_there_to_be_seen_and_heard(tmp_path):
 
 
 def test_the_critic_scores_real_and_generated_with_noise(tmp_path):
-    kept = made(tmp_path)
-    kept.make(4)
+    kept = made(tmp_path, data=Data(held_out=Data()))
+    row = kept.make(4)
     twin, seeds = kept._twin, tf.constant([0, 1, 2], tf.int64)
-    real, fake = twin.critic_scores(kept._tensors, seeds)
+    noisy = twin.critic_scores(kept._tensors, seeds)
     system = kept._system
-    songs = system.generator(system.latents(seeds))
-    assert real.shape == fake.shape == (3,)
+    sides = {**kept._tensors, "generated": system.generator(system.latents(seeds))}
+    assert noisy.keys() == sides.keys() == {"real", "held out", "generated"}
+    assert not np.array_equal(sides["real"], sides["held out"])
     twin.perception = lambda amplitudes, pairs: amplitudes
-    plain_real, plain_fake = twin.critic_scores(kept._tensors, seeds)
-    np.testing.assert_allclose(plain_real, system.discriminator(kept._tensors), rtol=1e-4)
-    np.testing.assert_allclose(plain_fake, system.discriminator(songs), rtol=1e-4)
-    assert np.abs(real - plain_real).max() > 0
+    plain = twin.critic_scores(kept._tensors, seeds)
+    for name, each in sides.items():
+        np.testing.assert_allclose(plain[name], system.discriminator(each), rtol=1e-4)
+        assert noisy[name].shape == (3,) and np.abs(noisy[name] - plain[name]).max() > 0
+        assert logged(tmp_path)[f"score of {name}"] == [4]
+    means = {name: np.mean(each) for name, each in noisy.items()}
+    if means["real"] - means["generated"] > np.std(noisy["real"]) / 2:
+        expected = (means["held out"] - means["generated"]) / (means["real"] - means["generated"])
+        assert row["held_out_standing"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "held_out, standing", [([4.0, 6.0], 1.0), ([-1.0, 1.0], 0.0), ([2.0, 3.0], 0.5), ([9.0, 11.0], 2.0)]
+)
+def test_held_out_music_stands_between_songs_and_training_music(held_out, standing):
+    scores = {"real": np.array([4.0, 6.0]), "generated": np.array([0.5, -0.5]), "held out": np.array(held_out)}
+    assert previews._standing(scores) == {"held_out_standing": pytest.approx(standing)}
+    scores["generated"] += 4.6  # all but as the real ones: then there is nothing to stand between
+    assert previews._standing(scores) == {}
+    del scores["held out"]
+    assert previews._standing(scores) == {}
 
 
 def test_previews_take_no_more_than_their_share_of_the_time(tmp_path, monkeypatch):

@@ -45,6 +45,14 @@ def test_a_critic_that_tells_nothing_apart_is_told():
     assert sum(map(len, found)) == 1 and "does not tell generated songs from real ones" in found[20][0]
 
 
+def test_a_critic_that_knows_its_recordings_is_told_by_the_median_of_previews():
+    other, like_fakes = {**WELL, "held_out_standing": 0.9}, {**WELL, "held_out_standing": 0.1}
+    found = said([WELL] * 30 + [other, like_fakes, other, WELL, like_fakes, WELL, like_fakes, WELL, like_fakes])
+    assert [len(each) for each in found[30:]] == [0, 0, 0, 0, 1, 0, 0, 0, 0]
+    assert "at 0.10" in found[34][0] and "by heart" in found[34][0] and "data.slicing" in found[34][0]
+    assert not any(said([WELL] * 30 + [like_fakes] * 2))  # two are too few
+
+
 def test_a_run_has_time_to_begin():
     """Untrained songs are silent and alike, and the first critic knows nothing."""
     rows = [{**WELL, "silent_share": 1.0, "diversity": 0.01, "wasserstein": -0.2, "data_wait": 0.9}] * 15

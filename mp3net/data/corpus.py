@@ -59,7 +59,8 @@ class Recording:
 class Corpus:
     """The usable recordings, sorted by `audio_filename`; `(name, reason)` of those left out; remarks for the user.
 
-    `csv_name` and `columns` are those of the metadata CSV, None and () where there is none.
+    `csv_name` and `columns` are those of the metadata CSV, None and () where there is none; `other_splits` are those in
+    it that were not asked for.
     """
 
     folder: str
@@ -68,6 +69,7 @@ class Corpus:
     notes: list
     csv_name: str | None = None
     columns: tuple = ()
+    other_splits: tuple = ()
 
     @property
     def duration_s(self):
@@ -103,13 +105,14 @@ def open_corpus(folder, years=None, splits=None, channels=2, upmix=False):
     if csv_name is None:
         _check_one_level_below(folder, names, years or splits)
         candidates, left_out = _tree(folder)
-        columns, notes = (), []
+        columns, notes, others = (), [], ()
         if years or splits:
             notes.append(f"{folder} has no metadata CSV, so years and splits are unknown: all recordings are taken")
     else:
         columns, rows = _read_csv(_join(folder, csv_name))
         _check_columns(folder, csv_name, columns, years, splits)
         candidates, left_out, notes = *_rows(folder, rows, years, splits), []
+        others = tuple(sorted({row["split"].strip() for row in rows if splits} - {"", *(splits or ())}))
     recordings = []
     for name, row in sorted(candidates):
         try:
@@ -119,7 +122,7 @@ def open_corpus(folder, years=None, splits=None, channels=2, upmix=False):
     left_out.sort()
     if not recordings:
         raise UserError(_nothing_left(folder, csv_name, left_out, years, splits))
-    return Corpus(folder, recordings, left_out, notes, csv_name, columns)
+    return Corpus(folder, recordings, left_out, notes, csv_name, columns, others)
 
 
 def _join(folder, name):

@@ -7,7 +7,7 @@ encode -> batch -> the steps of a round -> prefetch.
 import functools
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -90,6 +90,28 @@ class Pipeline:
         names = tuple(recording.audio_filename for recording in self.recordings)
         return CropPlan(names, lengths, crop_samples, self.overlap, self.settings.slicing, self.seed, self.rate_hz)
 
+    def held_out(self, crop_samples):
+        """A `Pipeline` of what `data.splits` leaves out of training; None where there is no crop of that length."""
+        if not self.corpus.other_splits:
+            return None
+        settings = replace(self.settings, splits=self.corpus.other_splits)
+        rest = self.rate_hz, self.channels, self.encode, self.overlap, self.seed
+        try:
+            found = Pipeline(self.corpus.folder, settings, *rest)
+            found.plan(crop_samples)
+        except UserError:  # none of them can be read, or is long enough
+            return None
+        return found
+
+    def examples(self, stage, count):
+        """The first `count` examples of a run that begins with `stage`, encoded: `[count, ...]`."""
+        plan = self.plan(stage.crop_samples)
+        return tf.stack([self._example(plan, tf.constant(i, tf.int64)) for i in range(count)])
+
+    def _example(self, plan, example):
+        waveform = self._load(plan, example)
+        return self.encode(tf.ensure_shape(waveform, [plan.crop_samples, self.channels])[None])[0]
+
     def dataset(self, stage, first_step, steps_per_round, rounds=1, replicas=1, first_replica=0, count=1):
         """What the replicas of one host take from `first_step` on: an endless `tf.data.Dataset`.
 
@@ -110,8 +132,7 @@ class Pipeline:
 
         def load(index):
             example = example_of(index)
-            waveform = self._load(plan, example)
-            return self.encode(tf.ensure_shape(waveform, [plan.crop_samples, self.channels])[None])[0], example
+            return self._example(plan, example), example
 
         examples = tf.data.Dataset.counter(0, dtype=tf.int64)  # endless, and known to be: hosts need not ask each other
         loaded = examples.map(load, num_parallel_calls=calls, deterministic=True)

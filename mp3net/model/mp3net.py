@@ -260,17 +260,16 @@ class MP3net(tf.Module):
         return {**self.generation_items(), "discriminator": self.discriminator}
 
     def critic_scores(self, real, seeds):
-        """D's scores `[n]` of real amplitudes `[n, block, band, channel]`, and of the songs of int64 `seeds` `[n]`.
+        """D's scores `[n]` by name, of each of `real`, amplitudes `[n, block, band, channel]` by name, and of
+        "generated", the songs of int64 `seeds` `[n]`.
 
-        With noise, as D sees them, and each side a batch of its own to the minibatch statistic.
+        With noise, as D sees them, and each a batch of its own to the minibatch statistic.
         """
-        fake = (self.generator if self.average is None else self.average)(self.latents(seeds))
-        purposes = (Purpose.REAL_NOISE, Purpose.D_FAKE_NOISE)
-        seen = [
-            self.perception(each, randomness.seeds(0, purpose, seeds))
-            for each, purpose in zip((real, fake), purposes, strict=True)
-        ]
-        return tuple(self.discriminator(each) for each in seen)
+        generator = self.generator if self.average is None else self.average
+        noise = {name: randomness.seeds(0, Purpose.REAL_NOISE, seeds) for name in real}
+        noise["generated"] = randomness.seeds(0, Purpose.D_FAKE_NOISE, seeds)
+        heard = {**real, "generated": generator(self.latents(seeds))}
+        return {name: self.discriminator(self.perception(each, noise[name])) for name, each in heard.items()}
 
     def checkpoint_items(self):
         """Both networks, both optimizers, and the average if there is one."""

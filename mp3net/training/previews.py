@@ -32,7 +32,7 @@ class Previews:
     Args:
       training: a `Training`; its `preview_songs` are the songs, of seeds 0, 1, and so on.
       stage: whose audio the real songs are.
-      data: as of trainer.py; its first examples are the real songs.
+      data: as of trainer.py; its first examples are the real songs, and those that it holds out tell of the critic.
       workdir: where `previews/` is.
       summaries: `Summaries`, which TensorBoard reads.
       log: takes a line where one fails, which the run survives.
@@ -83,8 +83,8 @@ class Previews:
         row = {name: found[name] for name in _FOLLOWED if found.get(name) is not None}
         row["silent_share"] = found["silent_generated"] / len(songs)
         if critic is not None:
-            histograms = {"score of real": critic[0].numpy(), "score of generated": critic[1].numpy()}
-            self._summaries.write_histograms(step, histograms)
+            self._summaries.write_histograms(step, {f"score of {name}": each.numpy() for name, each in critic.items()})
+            row.update(_standing(critic))
         self._summaries.write_sounds(step, self._excerpts("generated", songs))
         self._summaries.write_pictures(step, self._pictures("generated", songs))
         return row
@@ -94,13 +94,12 @@ class Previews:
         system = self._system
         self._twin = system.twin()
         self._sampler = Sampler(self._twin)
-        rounds = iter(self._data.dataset(self._stage, 0, system.steps_per_round))
-        count, tensors = self._training.preview_songs, []
-        while sum(len(each) for each in tensors) < count:
-            batches = next(rounds)[0]
-            tensors.append(tf.reshape(batches, [-1, *batches.shape[3:]]))
-        self._tensors = tf.concat(tensors, axis=0)[:count]
-        waves = [self._twin.representation.decode(tensor[None])[0].numpy() for tensor in self._tensors]
+        count = self._training.preview_songs
+        self._tensors = {"real": self._data.examples(self._stage, count)}
+        held_out = self._data.held_out(self._stage.crop_samples)
+        if held_out is not None:
+            self._tensors["held out"] = held_out.examples(self._stage, count)
+        waves = [self._twin.representation.decode(tensor[None])[0].numpy() for tensor in self._tensors["real"]]
         real = {f"example {i}": wave for i, wave in enumerate(waves)}
         self._real = [self._described(name, wave, with_noise=True) for name, wave in real.items()]
         self._write("real", real)
@@ -138,6 +137,18 @@ class Previews:
             amplitudes = self._twin.representation.encode(clean[None])[0].numpy()
             found[f"{side} amplitudes/{name}"] = pictures.signed(amplitudes.mean(axis=-1))
         return found
+
+
+def _standing(scores):
+    """Where music that was held out stands for the critic: at 1 with what it is trained on, at 0 with what G makes.
+
+    Nothing where nothing is held out, or where it does not tell those two apart.
+    """
+    means = {name: float(np.mean(each)) for name, each in scores.items()}
+    gap = means["real"] - means["generated"]
+    if "held out" not in means or not gap > np.std(scores["real"]) / 2:
+        return {}
+    return {"held_out_standing": (means["held out"] - means["generated"]) / gap}
 
 
 def _variables(system):

@@ -68,8 +68,10 @@ class System(Protocol):
     def preview_items(self) -> dict[str, Any]:
         """The part of `checkpoint_items` that a twin takes over; the twin's own, of the same names and order."""
 
-    def critic_scores(self, real, seeds) -> tuple | None:
-        """Scores `[n]` of encoded audio, and `[n]` of the songs of int64 `seeds`; None where there is no critic."""
+    def critic_scores(self, real: dict, seeds) -> dict | None:
+        """Scores `[n]` by name, of each of `real`, encoded audio `[n, ...]` by name, and of "generated", the songs of
+        int64 `seeds`; None where there is no critic.
+        """
 
     def checkpoint_items(self) -> dict[str, Any]:
         """Everything trainable or accumulated, as trackables by name."""

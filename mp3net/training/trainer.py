@@ -79,8 +79,8 @@ def train(training, devices, data, workdir, record, resumed=None, log=print):
     Args:
       training: a `Training`.
       devices: where, see devices.py.
-      data: has `dataset(stage, first_step, steps_per_round, rounds, replicas, first_replica, count)` and `error`, as
-        data/pipeline.py has.
+      data: has `dataset(stage, first_step, steps_per_round, rounds, replicas, first_replica, count)`, `examples`,
+        `held_out` and `error`, as data/pipeline.py has.
       workdir: folder of checkpoints, metrics and TensorBoard events, the same for all hosts.
       record: {"configuration": text, "data": plain JSON, "place": plain JSON}, what the run is of, and where; saved
         with each checkpoint.

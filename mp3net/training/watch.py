@@ -7,6 +7,7 @@ from collections import deque
 
 _ROWS = 10  # of the past that a row is compared with
 _STARTED = 20  # rows that a run is given to begin with
+_PREVIEWS = 3  # of which the median counts, where few songs make a number uncertain
 
 
 class Watch:
@@ -14,10 +15,12 @@ class Watch:
 
     def __init__(self):
         self._rows, self._standing, self._count = deque(maxlen=_ROWS), set(), 0
+        self._held_out = deque(maxlen=_PREVIEWS)
 
     def look(self, row):
         """The sentences that a row, floats by name, gives rise to: those that were not true of the row before."""
         self._count += 1
+        self._held_out.extend([row["held_out_standing"]] if "held_out_standing" in row else [])
         found = {name: sentence for name, check in _CHECKS.items() if (sentence := check(row, self))}
         # What a row does not measure may still be so: previews come with few rows.
         silent = {name for name in self._standing if name in _OF_PREVIEWS and not _OF_PREVIEWS[name] <= set(row)}
@@ -30,6 +33,11 @@ class Watch:
     def started(self):
         """Whether the run has had time to begin with."""
         return self._count > _STARTED
+
+    @property
+    def held_out(self):
+        """Where held-out music stands for the critic (previews.py), by the last previews; None while they are few."""
+        return sorted(self._held_out)[_PREVIEWS // 2] if len(self._held_out) == _PREVIEWS else None
 
     def usual(self, name):
         """The median of a number over the last rows, None while they are few."""
@@ -78,6 +86,17 @@ def _waiting(row, watch):
     return None
 
 
+def _memory(row, watch):
+    standing = watch.held_out
+    if watch.started and standing is not None and standing < 0.3:
+        return (
+            f"the critic scores held-out music like generated songs (at {standing:.2f}, where 0 is these and 1 what it "
+            "is trained on): it knows the recordings by heart, and G learns to copy them. Stop here, or train on more "
+            "of them; data.slicing = 'random' makes more of what there is."
+        )
+    return None
+
+
 def _collapse(row, watch):
     diversity = row.get("diversity")
     if watch.started and diversity is not None and diversity < 0.15:
@@ -112,6 +131,6 @@ def _hum(row, watch):
 
 _CHECKS = {
     "penalty": _penalty, "strong": _strong, "weak": _weak, "waiting": _waiting, "collapse": _collapse,
-    "silence": _silence, "hum": _hum,
+    "silence": _silence, "hum": _hum, "memory": _memory,
 }  # fmt: skip
 _OF_PREVIEWS = {"collapse": {"diversity"}, "silence": {"silent_share"}, "hum": {"hum_db_generated"}}
