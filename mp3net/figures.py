@@ -5,6 +5,10 @@
   5  tonality over iterations                    --workdir DIR
   6  the spectrogram, and reduced                --audio FILE
 
+and of the project's own:
+
+  similarity  where a song comes back to itself  --audio FILE, --beside others
+
 Channels are averaged. (Figures 3 and 4 are drawings of the model; `python -m mp3net.describe` prints it as a table.)
 """
 
@@ -12,19 +16,23 @@ import math
 import os
 
 from mp3net import cli
+from mp3net.audio import files
 from mp3net.errors import UsageError, UserError
-from mp3net.evaluation import plots
+from mp3net.evaluation import drawing, plots
 
-_SECONDS = 30.0
+_SECONDS, _SIMILARITY_SECONDS = 30.0, 120.0
+_LEAST_SIMILARITY_S = 3.0  # below, there are too few moments to compare
 _MOST_SECONDS = 600.0
+_MOST_BESIDE = 3
 _BANDS = {1: 128, 2: 1024}  # figures 2 and 6 are to tell notes apart: longer blocks than the model's
 _MOST_BANDS = 4096
 _TONE_RATE_HZ, _LEAST_TONE_RATE_HZ = 32_768, 4000  # its last harmonic lies at 1,760 Hz
 _REDUCED_BANDS, _REDUCED_TOP_HZ = 128, 1400  # about what figure 6 leaves: the notes that most music is written in
 # Which figures each flag is of.
 _FLAGS = {
-    "audio": (1, 2, 6), "workdir": (5,), "start": (1, 6), "seconds": (1, 6), "at": (2,), "octaves": (6,),
-    "bands": (1, 2, 6), "rate": (1, 2, 6),
+    "audio": (1, 2, 6, "similarity"), "workdir": (5,), "start": (1, 6, "similarity"),
+    "seconds": (1, 6, "similarity"), "at": (2,), "octaves": (6,), "bands": (1, 2, 6), "rate": (1, 2, 6),
+    "beside": ("similarity",),
 }  # fmt: skip
 
 
@@ -32,7 +40,7 @@ def main(arguments=None):
     """Reads flags, draws each figure and writes it, with a line of what it shows."""
     options = _parser().parse_args(arguments)
     paths = _check(options)
-    plots.require()
+    drawing.require()
     if set(options.figure) != {5} or "://" in options.workdir:
         cli.require_tensorflow()
     for number, path in paths.items():
@@ -42,7 +50,7 @@ def main(arguments=None):
             os.makedirs(folder or ".", exist_ok=True)
         except OSError as error:
             raise UserError(f"--out {folder} cannot be made: {error.strerror}. Choose another folder.") from None
-        plots.save(figure, path)
+        drawing.save(figure, path)
         print(f"{path}: {told}", flush=True)
     return 0
 
@@ -50,11 +58,18 @@ def main(arguments=None):
 def _parser():
     parser = cli.parser("figures", __doc__)
     add = parser.add_argument
-    add("--figure", type=int, nargs="+", required=True, metavar="N", help="which, of 1, 2, 5 and 6")
+    kind = lambda text: int(text) if text.isdigit() else text  # noqa: E731
+    add("--figure", type=kind, nargs="+", required=True, metavar="N", help="which, of 1, 2, 5, 6 and similarity")
     add("--audio", metavar="FILE", help="a recording: wav, flac, ogg, mp3; any rate, any channels")
+    add("--beside", nargs="+", metavar="FILE", help=f"similarity: up to {_MOST_BESIDE} recordings more, of one scale")
     add("--workdir", metavar="DIR", help="a working directory of training, for figure 5")
     add("--start", type=float, metavar="S", help="where to begin (default: 0)")
-    add("--seconds", type=float, metavar="S", help=f"how much to draw (default: {_SECONDS:g})")
+    add(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help=f"how much (default: {_SECONDS:g}; similarity: {_SIMILARITY_SECONDS:g})",
+    )
     add("--at", type=float, metavar="S", help="figure 2 of the recording's block there, not of the tone")
     add("--rate", type=int, metavar="HZ", help="resample to this first (default: as it is)")
     add(
@@ -67,7 +82,7 @@ def _parser():
     add(
         "--out", default=".", metavar="PATH", help="a file that ends in .png, .svg or .pdf, or a folder (default: here)"
     )
-    add("--format", choices=plots.FORMATS, help="of the files in that folder (default: png)")
+    add("--format", choices=drawing.FORMATS, help="of the files in that folder (default: png)")
     return parser
 
 
@@ -78,15 +93,18 @@ def _check(options):
         if number in (3, 4):
             raise UsageError(f"--figure {number} is a drawing of the model: python -m mp3net.describe prints it.")
         if number not in _DRAW:
-            raise UsageError(f"--figure {number}: the paper's figures 1, 2, 5 and 6 can be drawn.")
+            raise UsageError(f"--figure {number}: the paper's figures 1, 2, 5 and 6 can be drawn, and similarity.")
     for flag, numbers in _FLAGS.items():
         if getattr(options, flag) is not None and not set(numbers) & set(options.figure):
             which = " and ".join(filter(None, [", ".join(map(str, numbers[:-1])), str(numbers[-1])]))
             raise UsageError(f"--{flag} is of figure{'s' * (len(numbers) > 1)} {which}; leave it out.")
     if 5 in options.figure and not options.workdir:
         raise UsageError("Figure 5 is of a run: add --workdir DIR.")
-    if {1, 6} & set(options.figure) and not options.audio:
-        raise UsageError(f"Figure {min({1, 6} & set(options.figure))} is of a recording: add --audio FILE.")
+    for number in (1, 6, "similarity"):
+        if number in options.figure and not options.audio:
+            raise UsageError(f"Figure {number} is of a recording: add --audio FILE.")
+    if len(options.beside or ()) > _MOST_BESIDE:
+        raise UsageError(f"--beside takes {_MOST_BESIDE} recordings at most.")
     if options.at is not None and not options.audio:
         raise UsageError("--at is a place in a recording: add --audio FILE.")
     if options.audio and options.figure == [2] and options.at is None:
@@ -116,7 +134,7 @@ def _check_numbers(options):
 
 def _paths(options):
     suffix = os.path.splitext(options.out)[1].lstrip(".").lower()
-    if suffix in plots.FORMATS and not os.path.isdir(options.out):
+    if suffix in drawing.FORMATS and not os.path.isdir(options.out):
         if len(options.figure) > 1:
             raise UsageError(f"--out {options.out} is one file; for several figures give a folder, and --format.")
         if options.format not in (None, suffix):
@@ -124,7 +142,8 @@ def _paths(options):
         return {options.figure[0]: options.out}
     if suffix and len(options.figure) == 1 and not options.format and not os.path.isdir(options.out):
         raise UsageError(f"--out {options.out}: .{suffix} cannot be written; use .png, .svg or .pdf, or name a folder.")
-    return {number: os.path.join(options.out, f"figure{number}.{options.format or 'png'}") for number in options.figure}
+    names = {number: number if number == "similarity" else f"figure{number}" for number in options.figure}
+    return {number: os.path.join(options.out, f"{name}.{options.format or 'png'}") for number, name in names.items()}
 
 
 def _figure1(options):
@@ -159,8 +178,6 @@ def _figure5(options):
 
 
 def _figure6(options):
-    from mp3net.audio import files
-
     bands, octaves = _folding(options.rate or files.probe(options.audio).rate_hz, options.bands, options.octaves)
     amplitudes, part, told = _read(options, bands)
     title = f"{_name(options)}: {bands} bands at {part.rate_hz:,} Hz"
@@ -181,7 +198,21 @@ def _folding(rate_hz, bands, octaves):
     return bands, octaves
 
 
-_DRAW = {1: _figure1, 2: _figure2, 5: _figure5, 6: _figure6}
+def _similarity(options):
+    from mp3net.evaluation import views
+
+    songs, told = [], []
+    for path in (options.audio, *(options.beside or ())):
+        seconds = options.seconds or _SIMILARITY_SECONDS
+        part = views.excerpt(path, options.start or 0.0, seconds, _BANDS[1])
+        if len(part.waveform) < _LEAST_SIMILARITY_S * part.rate_hz:
+            raise files.AudioFileError(path, f"too short: similarity takes {_LEAST_SIMILARITY_S:g} s")
+        songs.append((_short(path), *views.self_similarity(part.waveform, part.rate_hz)))
+        told.append("; WARNING: ".join([f"{path}, {len(part.waveform) / part.rate_hz:.2f} s", *part.warnings]))
+    return plots.self_similarity(songs, "Self-similarity"), "self-similarity of " + ", ".join(told)
+
+
+_DRAW = {1: _figure1, 2: _figure2, 5: _figure5, 6: _figure6, "similarity": _similarity}
 
 
 def _read(options, bands):
@@ -203,7 +234,11 @@ def _told(options, part, bands):
 
 
 def _name(options, flag="audio"):
-    name = os.path.basename(os.path.normpath(getattr(options, flag)))
+    return _short(getattr(options, flag))
+
+
+def _short(path):
+    name = os.path.basename(os.path.normpath(path))
     return name if len(name) <= 60 else f"{name[:40]}...{name[-17:]}"
 
 

@@ -18,7 +18,7 @@ if os.environ.get("MP3NET_REQUIRE_ALL") != "1":
 
 from mp3net import figures
 from mp3net.errors import UsageError, UserError
-from mp3net.evaluation import plots, views
+from mp3net.evaluation import drawing, plots, views
 
 RATE_HZ, BANDS = 8000, 64
 
@@ -383,6 +383,28 @@ def test_default_folding_leaves_128_bands_up_to_about_1400_hz():
 # Files, and the command.
 
 
+def test_a_song_in_parts_is_alike_where_it_comes_back(tmp_path, capsys):
+    parts = {name: sine(hz, seconds=5.0) for name, hz in (("a", 220), ("b", 3000))}
+    song = np.concatenate([parts[name] for name in "abab"])
+    similarity, window_s = views.self_similarity(song, RATE_HZ)
+    at = lambda first_s, other_s: similarity[round(first_s / window_s), round(other_s / window_s)]  # noqa: E731
+    assert len(similarity) * window_s == pytest.approx(20.0 - 1.0, abs=0.5)  # a window is of a second
+    assert at(2, 2) == pytest.approx(1.0) and at(2, 12) > 0.99 and at(7, 17) > 0.99
+    assert max(at(2, 7), at(12, 7), at(2, 17)) < 0
+    figure = plots.self_similarity([("song", similarity, window_s)])
+    axes = figure.axes[0]
+    assert axes.images[0].get_extent() == [0, len(similarity) * window_s] * 2 and axes.get_xlabel() == "time (s)"
+    np.testing.assert_array_equal(axes.images[0].get_array(), similarity)
+
+    for name in ("first", "second"):
+        write(tmp_path / f"{name}.wav", song)
+    beside = ("--beside", tmp_path / "second.wav")
+    assert run("--figure", "similarity", "--audio", tmp_path / "first.wav", *beside, "--out", tmp_path) == 0
+    assert read_png(tmp_path / "similarity.png")[0] > 1200
+    said = capsys.readouterr().out
+    assert "first.wav, 20.00 s" in said and "second.wav, 20.00 s" in said
+
+
 def read_png(path):
     """Width and height that a PNG holds, after a look at its chunks."""
     data = path.read_bytes()
@@ -478,6 +500,7 @@ def test_what_cannot_be_drawn_is_told_in_a_line(tmp_path):
         ([1, "--audio", good, "--seconds", 0.001], "too short: 8 samples"),
         ([1, "--audio", good, "--start", 1], "ends at 1.00 s"),
         ([2, "--audio", good, "--at", 7], "ends at 1.00 s"),
+        (["similarity", "--audio", good], "takes 3 s"),
         ([5, "--workdir", tmp_path], "has no metrics.jsonl"),
         ([1, "--audio", good, "--out", good / "below"], "cannot be made"),
     ):
@@ -491,11 +514,13 @@ def test_what_cannot_be_drawn_is_told_in_a_line(tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ("3", "describe"), ("4", "describe"), ("7", "1, 2, 5 and 6"), ("0", "1, 2, 5 and 6"),
+        ("3", "describe"), ("4", "describe"), ("7", "1, 2, 5 and 6"), ("0", "1, 2, 5 and 6"), ("likeness", "and similarity"),
+        ("similarity", "add --audio"), ("1 --audio a --beside b", "--beside is of figure similarity"),
+        ("similarity --audio a --beside b c d e", "3 recordings at most"),
         ("1", "add --audio"), ("6", "add --audio"), ("5", "add --workdir"),
         ("2 --at 1", "add --audio"), ("2 --audio a.wav", "add --at"),
-        ("2 --seconds 3", "--seconds is of figures 1 and 6"), ("1 --audio a --octaves 2", "--octaves is of figure 6"),
-        ("5 --workdir r --audio a", "--audio is of figures 1, 2 and 6"), ("1 --audio a --workdir r", "of figure 5"),
+        ("2 --seconds 3", "--seconds is of figures 1, 6 and similarity"), ("1 --audio a --octaves 2", "--octaves is of figure 6"),
+        ("5 --workdir r --audio a", "--audio is of figures 1, 2, 6 and similarity"), ("1 --audio a --workdir r", "of figure 5"),
         ("1 --audio a --at 1", "--at is of figure 2"),
         ("1 --audio a --start -1", "--start -1: it must be at least 0"), ("1 --audio a --start nan", "--start nan"),
         ("1 --audio a --start inf", "--start inf"), ("1 --audio a --seconds 0", "above 0 and at most 600"),
@@ -515,7 +540,7 @@ def test_flags_that_do_not_fit_are_told(arguments, words):
 
 
 def test_without_matplotlib_the_error_says_what_to_install(recording, monkeypatch):
-    monkeypatch.setattr(plots.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(drawing.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'mp3net\[plots\]'"):
         run("--figure", 1, "--audio", recording)
     with pytest.raises(UserError, match=r"pip install 'mp3net\[plots\]'"):
@@ -547,5 +572,5 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "taken.png").mkdir()
     figure = plots.spectrogram(amplitudes_of(sine(500)), RATE_HZ)
     with pytest.raises(OSError, match="taken"):
-        plots.save(figure, str(tmp_path / "taken.png"))
+        drawing.save(figure, str(tmp_path / "taken.png"))
     assert os.listdir(tmp_path) == ["taken.png"]

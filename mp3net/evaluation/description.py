@@ -57,6 +57,12 @@ def features(song):
     """
     frames = np.concatenate([song.levels_db / 10.0, song.chroma * 10.0], axis=1)
     width = max(1, min(len(frames), round(_WINDOW_S / song.frame_s)))
+    hop = round(hop_s(song) / song.frame_s)
     sums = np.cumsum(np.pad(frames, ((1, 0), (0, 0))), axis=0, dtype=np.float64)
-    starts = np.arange(0, len(frames) - width + 1, max(1, round(_HOP_S / song.frame_s)))
+    starts = np.arange(0, len(frames) - width + 1, hop)
     return ((sums[starts + width] - sums[starts]) / width).astype(np.float32)
+
+
+def hop_s(song):
+    """Seconds from a window of `features` to the next: a whole number of frames."""
+    return max(1, round(_HOP_S / song.frame_s)) * song.frame_s

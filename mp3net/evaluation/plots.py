@@ -1,39 +1,22 @@
-"""The paper's figures 1, 2, 5 and 6 as matplotlib Figures, from arrays: for commands, notebooks and pages alike.
-
-matplotlib is imported when something is drawn, and no display is ever opened: figures do not pass through pyplot.
+"""The paper's figures 1, 2, 5 and 6, and self-similarity, as matplotlib Figures, from arrays: for commands, notebooks
+and pages alike.
 """
 
-import contextlib
-import importlib.util
-import io
 import math
-import os
-import warnings
 
 import numpy as np
 
 from mp3net.audio import bark
-from mp3net.audio.writing import partial_name
-from mp3net.errors import UserError
 from mp3net.evaluation import views
-
-FORMATS = ("png", "svg", "pdf")
+from mp3net.evaluation.drawing import TEXT, TITLE, label, new_figure, number
 
 _RANGE_DB = 90.0  # below the loudest: what the colours tell apart
 _QUIETEST_TOP_DB = -60.0  # the loudest is taken to be this at least, so that silence stays dark
 _FLOOR_POWER = 1e-20  # below all that is shown
 _COLUMNS = 2000  # more blocks than a picture has pixels are drawn together
-_DPI = 150
-_TEXT, _TITLE = 12, 13
 # Told apart by lightness too, and by anyone who is colour-blind (Okabe and Ito, 2008).
 _BLUE, _GREEN, _YELLOW, _VERMILION = "#0072b2", "#9fd8b5", "#ffec99", "#d55e00"
 _LOWEST_HZ, _LOWEST_DB = 20.0, -20.0  # where figure 2 begins: hearing does
-
-
-def require():
-    """Raises `UserError` where matplotlib is missing."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UserError("Figures need matplotlib, which is not installed: pip install 'mp3net[plots]'.")
 
 
 def spectrogram(amplitudes, rate_hz, start_s=0.0, title=None):
@@ -48,12 +31,12 @@ def spectrogram(amplitudes, rate_hz, start_s=0.0, title=None):
     Returns:
         A matplotlib `Figure`.
     """
-    figure = _figure(12, 4.8, title)
+    figure = new_figure(12, 4.8, title)
     axes = figure.subplots()
     level_db = _level_db(_pooled_power(amplitudes))
     image = _image(axes, level_db, len(amplitudes), _span(amplitudes, rate_hz, start_s), _limits_db(level_db), "magma")
     _level_bar(figure, image, axes)
-    _label(axes, "time (s)", "frequency (Hz)")
+    label(axes, "time (s)", "frequency (Hz)")
     return figure
 
 
@@ -63,7 +46,7 @@ def amplitudes(amplitudes, rate_hz, start_s=0.0, title=None):
     How far from the grey of nothing is a matter of their level in dB. Where blocks are more than pixels, the greatest
     of neighbouring amplitudes is drawn for all. Arguments and result as of `spectrogram`.
     """
-    figure = _figure(12, 8.4, title)
+    figure = new_figure(12, 8.4, title)
     upper, lower = figure.subplots(2, sharex=True, sharey=True)
     span = _span(amplitudes, rate_hz, start_s)
     level_db = _level_db(_pooled_power(amplitudes))
@@ -75,15 +58,15 @@ def amplitudes(amplitudes, rate_hz, start_s=0.0, title=None):
     image = _image(upper, above_db, len(amplitudes), span, (-_RANGE_DB, _RANGE_DB), "gray", interpolation="nearest")
     bar = figure.colorbar(image, ax=upper, pad=0.01, ticks=np.linspace(-_RANGE_DB, _RANGE_DB, 7))
     ends_db = [round(limits_db[1] - i * _RANGE_DB / 3) for i in range(3)]
-    bar.ax.set_yticklabels([_number(db) for db in (*ends_db, limits_db[0], *reversed(ends_db))])
-    bar.set_label("A < 0        level (dB)        A > 0", size=_TEXT)
-    bar.ax.tick_params(labelsize=_TEXT - 1)
-    upper.set_title("MDCT amplitudes $A_k(m)$", size=_TEXT, loc="left")
-    _label(upper, "", "frequency (Hz)")
+    bar.ax.set_yticklabels([number(db) for db in (*ends_db, limits_db[0], *reversed(ends_db))])
+    bar.set_label("A < 0        level (dB)        A > 0", size=TEXT)
+    bar.ax.tick_params(labelsize=TEXT - 1)
+    upper.set_title("MDCT amplitudes $A_k(m)$", size=TEXT, loc="left")
+    label(upper, "", "frequency (Hz)")
 
     _level_bar(figure, _image(lower, level_db, len(amplitudes), span, limits_db, "magma"), lower)
-    lower.set_title("MDCT spectrogram $A_k^2(m)$", size=_TEXT, loc="left")
-    _label(lower, "time (s)", "frequency (Hz)")
+    lower.set_title("MDCT spectrogram $A_k^2(m)$", size=TEXT, loc="left")
+    label(lower, "time (s)", "frequency (Hz)")
     return figure
 
 
@@ -98,7 +81,7 @@ def masking(masking, marks_hz=(), title=None):
     Returns:
         A matplotlib `Figure`.
     """
-    figure = _figure(11, 6.2, title)
+    figure = new_figure(11, 6.2, title)
     axes = figure.subplots()
     top_hz = masking.rate_hz / 2
     top_db = 10 * math.ceil(max(float(masking.level_db.max()) + 25, 70) / 10)
@@ -106,14 +89,14 @@ def masking(masking, marks_hz=(), title=None):
     quiet_db = bark.quiet_threshold_db(frequency_hz)
     edges_hz = [frequency_hz[0] / 10, *masking.bark_edges_hz[1:]]  # 0 Hz has no place on the axis
 
-    label = "inaudible: below the masking threshold (equation 10)"
-    axes.stairs(masking.masking_db, edges_hz, baseline=_LOWEST_DB, fill=True, color=_YELLOW, label=label)
-    label = "inaudible: below the quiet threshold (equation 9)"
-    axes.fill_between(frequency_hz, quiet_db, _LOWEST_DB, color=_GREEN, linewidth=0, label=label)
+    name = "inaudible: below the masking threshold (equation 10)"
+    axes.stairs(masking.masking_db, edges_hz, baseline=_LOWEST_DB, fill=True, color=_YELLOW, label=name)
+    name = "inaudible: below the quiet threshold (equation 9)"
+    axes.fill_between(frequency_hz, quiet_db, _LOWEST_DB, color=_GREEN, linewidth=0, label=name)
     axes.stairs(masking.masking_db, edges_hz, baseline=None, color="#8a6d00", linewidth=1.4)
     axes.plot(frequency_hz, quiet_db, color="#0f5132", linewidth=1.4, linestyle="--")
-    label = "all that lies within a Bark band"
-    axes.stairs(masking.bark_level_db, edges_hz, baseline=None, color=_BLUE, linewidth=1.2, linestyle=":", label=label)
+    name = "all that lies within a Bark band"
+    axes.stairs(masking.bark_level_db, edges_hz, baseline=None, color=_BLUE, linewidth=1.2, linestyle=":", label=name)
     axes.plot(masking.frequency_hz, masking.level_db, color=_BLUE, linewidth=1.8, label="spectrum: each MDCT band")
     for hz in marks_hz:
         _mark(axes, masking, hz)
@@ -121,12 +104,12 @@ def masking(masking, marks_hz=(), title=None):
     axes.set_xscale("log")
     axes.set_xlim(frequency_hz[0], top_hz)
     axes.set_ylim(_LOWEST_DB, top_db)
-    axes.xaxis.set_major_formatter(lambda hz, _: _number(hz))
+    axes.xaxis.set_major_formatter(lambda hz, _: number(hz))
     axes.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
     axes.xaxis.set_minor_formatter("")
-    _label(axes, "frequency (Hz)", "level (dB SPL)")
+    label(axes, "frequency (Hz)", "level (dB SPL)")
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], loc="upper right", fontsize=_TEXT - 1, framealpha=1)
+    axes.legend(handles[::-1], labels[::-1], loc="upper right", fontsize=TEXT - 1, framealpha=1)
     return figure
 
 
@@ -140,19 +123,19 @@ def tonality(tonality, title=None):
     Returns:
         A matplotlib `Figure`. Both sides have one scale, so that the gap between them is seen.
     """
-    figure = _figure(11, 4.8, title)
+    figure = new_figure(11, 4.8, title)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     sides = (("generated", tonality.generated, _BLUE), ("real", tonality.real, _VERMILION))
     for axes, (name, (iterations, values), colour) in zip(panels, sides, strict=True):
         few = len(iterations) < 40
         axes.plot(iterations, values, color=colour, linewidth=1.6, marker="o" if few else "", markersize=4)
-        axes.set_title(name, size=_TITLE)
+        axes.set_title(name, size=TITLE)
         if not len(values):
-            axes.text(0.5, 0.5, "none in the log", transform=axes.transAxes, ha="center", size=_TEXT)
+            axes.text(0.5, 0.5, "none in the log", transform=axes.transAxes, ha="center", size=TEXT)
         axes.grid(color="0.9")
-        axes.xaxis.set_major_formatter(lambda step, _: _number(step))
+        axes.xaxis.set_major_formatter(lambda step, _: number(step))
         axes.xaxis.get_major_locator().set_params(nbins=5)
-        _label(axes, "discriminator iteration", "tonality" if name == "generated" else "")
+        label(axes, "discriminator iteration", "tonality" if name == "generated" else "")
         axes.tick_params(labelleft=True)
     steps, values = (np.concatenate(parts) for parts in zip(tonality.generated, tonality.real, strict=True))
     low, high = 0.05 * math.floor(values.min() / 0.05 - 0.2), 0.05 * math.ceil(values.max() / 0.05 + 0.2)
@@ -168,7 +151,7 @@ def reduced(amplitudes, rate_hz, octaves, start_s=0.0, title=None):
 
     Both have one scale of levels. Arguments and result as of `spectrogram`; `octaves` is how many are folded.
     """
-    figure = _figure(14, 6.2, title)
+    figure = new_figure(14, 6.2, title)
     left, right = figure.subplots(1, 2)
     folded = views.fold_octaves(amplitudes, octaves)
     levels_db = [_level_db(_pooled_power(each)) for each in (amplitudes, folded)]
@@ -178,60 +161,36 @@ def reduced(amplitudes, rate_hz, octaves, start_s=0.0, title=None):
     tops_hz = top_hz, top_hz / 2**octaves
     for axes, level_db, top_hz, name in zip((left, right), levels_db, tops_hz, names, strict=True):
         image = _image(axes, level_db, len(amplitudes), (*times_s, top_hz), limits_db, "magma")
-        axes.set_title(f"{name} ({level_db.shape[1]} bands)", size=_TITLE)
-        _label(axes, "time (s)", "frequency (Hz)")
+        axes.set_title(f"{name} ({level_db.shape[1]} bands)", size=TITLE)
+        label(axes, "time (s)", "frequency (Hz)")
     _level_bar(figure, image, [left, right])
     return figure
 
 
-def save(figure, path, format=None):
-    """Writes a `Figure` to `path` as png, svg or pdf (None: by its suffix); the same figure to the same bytes.
+def self_similarity(songs, title=None):
+    """How alike the moments of songs are: a square for each, time across and up; on the diagonal a moment meets itself.
 
-    The file appears under its name only when complete. Raises `OSError` where the disk refuses.
+    What comes back shows as lines beside the diagonal, a song in parts as squares along it, noise as nothing else.
+
+    Args:
+        songs: (name, similarity `[window, window]` in -1..1, seconds from a window to the next), as
+            `views.self_similarity` gives them; one to four.
+        title: of the figure.
+
+    Returns:
+        A matplotlib `Figure`, of one scale for all.
     """
-    import matplotlib
-
-    format = format or os.path.splitext(path)[1].lstrip(".").lower()
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format)
-    drawn = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mp3net"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a title in a script that the font lacks has boxes in it
-        figure.savefig(drawn, format=format, metadata=undated)
-    partial = partial_name(path)
-    try:
-        with open(partial, "wb") as file:
-            file.write(drawn.getbuffer())
-        os.replace(partial, path)
-    except OSError as refused:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise OSError(refused.errno, refused.strerror, path) from refused
-
-
-def _figure(width, height, title):
-    require()
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    if title:
-        shown = str(title).encode(errors="replace").decode()  # a file's name need not be text
-        figure.suptitle(shown, size=_TITLE + 1, parse_math=False)
+    figure = new_figure(1.5 + 4.6 * len(songs), 4.9, title)
+    panels = figure.subplots(1, len(songs), squeeze=False)[0]
+    for axes, (name, similarity, window_s) in zip(panels, songs, strict=True):
+        end_s = len(similarity) * window_s
+        image = axes.imshow(similarity, origin="lower", extent=(0, end_s, 0, end_s), cmap="RdBu_r", vmin=-1, vmax=1)
+        axes.set_title(name, size=TITLE, parse_math=False)
+        label(axes, "time (s)", "time (s)" if axes is panels[0] else "")
+    bar = figure.colorbar(image, ax=list(panels), pad=0.01)
+    bar.set_label("similarity", size=TEXT)
+    bar.ax.tick_params(labelsize=TEXT - 1)
     return figure
-
-
-def _label(axes, across, up):
-    from matplotlib.ticker import FuncFormatter
-
-    axes.set_xlabel(across, size=_TEXT)
-    axes.set_ylabel(up, size=_TEXT)
-    axes.tick_params(labelsize=_TEXT - 1)
-    if "Hz" in up:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda hz, _: _number(hz)))
-
-
-def _number(value):
-    """A number as it is read: 16,000, 0.25, and a minus that is one."""
-    return f"{value:,.10g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _span(amplitudes, rate_hz, start_s):
@@ -291,8 +250,8 @@ def _image(axes, values, blocks, span, limits, colours, interpolation="antialias
 
 def _level_bar(figure, image, axes):
     bar = figure.colorbar(image, ax=axes, pad=0.01)
-    bar.set_label("level (dB)", size=_TEXT)
-    bar.ax.tick_params(labelsize=_TEXT - 1)
+    bar.set_label("level (dB)", size=TEXT)
+    bar.ax.tick_params(labelsize=TEXT - 1)
 
 
 def _mark(axes, masking, hz):
@@ -300,7 +259,7 @@ def _mark(axes, masking, hz):
     nearest = np.abs(masking.frequency_hz - hz).argmin()
     peak_db = float(masking.level_db[max(0, nearest - 2) : nearest + 3].max())
     masked = peak_db < masking.masking_db[np.searchsorted(masking.bark_edges_hz[1:-1], hz)]
-    text = f"{_number(hz)} Hz" + "\nmasked" * bool(masked)
+    text = f"{number(hz)} Hz" + "\nmasked" * bool(masked)
     box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
     place = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-    axes.annotate(text, (hz, peak_db), size=_TEXT - 1, bbox=box, zorder=5, **place)
+    axes.annotate(text, (hz, peak_db), size=TEXT - 1, bbox=box, zorder=5, **place)

@@ -81,6 +81,24 @@ def amplitudes(waveform, bands):
     return MDCT(bands).forward(tf.constant(whole, tf.float32)[None, :, None])[0, :, :, 0].numpy()
 
 
+def self_similarity(waveform, rate_hz):
+    """How alike any two moments of a recording are.
+
+    Args:
+      waveform: `[sample]` or `[sample, channel]`.
+
+    Returns: (cosines `[window, window]` of what each second sounds like, set against the recording's mean; the seconds
+    from a window to the next).
+    """
+    from mp3net.evaluation import coherence, description
+    from mp3net.evaluation.song import Song
+
+    song = Song("", waveform.reshape(len(waveform), -1), rate_hz)
+    heard = description.features(song)
+    standard = (heard - heard.mean(axis=0)) / np.maximum(heard.std(axis=0), 0.05)  # half a dB, as in scores.py
+    return coherence.self_similarity(standard), description.hop_s(song)
+
+
 def tones(rate_hz, bands, tones=TONES):
     """The root mean square over time of the amplitudes of tones, (Hz, dB SPL) each: float64 `[band]`.
 
