@@ -24,6 +24,13 @@ def flags():
     parser.add_argument("--upmix", action="store_true", help="take mono recordings for stereo, doubled")
     parser.add_argument("--years", type=int, nargs="+", metavar="YEAR", help="only these years of MAESTRO")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="only these: train, validation, test")
+    parser.add_argument(
+        "--held_out",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of a plain folder, the share not to train on, 0 to 0.5 (0)",
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="worker processes (one per core)")
     return parser
 
@@ -35,11 +42,14 @@ def main(arguments=None):
         raise UsageError(f"--rate {asked.rate}: give a rate in Hz between 1000 and 768000; the paper's is 22016.")
     if asked.jobs is not None and asked.jobs < 1:
         raise UsageError(f"--jobs {asked.jobs}: give at least 1.")
+    if not 0 <= asked.held_out <= 0.5:
+        raise UsageError(f"--held_out {asked.held_out}: give a share from 0 to 0.5, such as 0.1.")
     settings = Settings(asked.rate, asked.channels, asked.upmix)
-    report = prepare(asked.source, asked.out, settings, asked.years, asked.splits, asked.jobs)
+    report = prepare(asked.source, asked.out, settings, asked.years, asked.splits, asked.jobs, asked.held_out)
     print(report.text(shown=10))
     gin = CONFIGURATIONS.get(asked.rate, "FILE")
-    print(f"Train on it: python -m mp3net.train --gin {gin} --data {asked.out} --workdir runs/first")
+    aside = " --gin_param \"data.splits = ('train',)\"" if asked.held_out else ""
+    print(f"Train on it: python -m mp3net.train --gin {gin} --data {asked.out} --workdir runs/first{aside}")
 
 
 if __name__ == "__main__":

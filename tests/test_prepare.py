@@ -116,6 +116,25 @@ def test_plain_folder(tmp_path, capsys):
     assert float(title["duration"]) == pytest.approx(1.5)
 
 
+def test_a_share_of_a_plain_folder_is_held_out(tmp_path, capsys):
+    source, out = tmp_path / "in", tmp_path / "out"
+    for i in range(10):
+        recording(source / f"{i}.wav", 0.1)
+    line = ["--source", str(source), "--out", str(out), "--jobs", "1"]
+    action.main([*line, "--held_out", "0.2"])
+    assert "--gin_param \"data.splits = ('train',)\"" in capsys.readouterr().out
+    aside = {row["audio_filename"] for row in rows(out) if row["split"] == "validation"}
+    assert len(aside) == 2 and {row["split"] for row in rows(out)} == {"train", "validation"}
+    recording(source / "10.wav", 0.1)
+    action.main([*line, "--held_out", "0.2"])
+    assert len(aside & {row["audio_filename"] for row in rows(out) if row["split"] == "validation"}) >= 1
+    action.main(line)
+    assert {row["split"] for row in rows(out)} == {"train"}
+    with pytest.raises(UserError, match="has splits of its own"):
+        action.main(["--source", str(out), "--out", str(tmp_path / "again"), "--held_out", "0.2"])
+    assert not (tmp_path / "again").exists()
+
+
 def test_mono_both_ways(tmp_path):
     source = tmp_path / "in"
     recording(source / "mono.wav", channels=1)
@@ -331,6 +350,8 @@ def test_jobs_make_no_difference(tmp_path):
         (["--source", "{in}", "--out", "gs://bucket/x"], 1, "prepare locally"),
         (["--source", "{in}", "--out", "{new}", "--rate", "22"], 2, "--rate 22: give a rate"),
         (["--source", "{in}", "--out", "{new}", "--jobs", "0"], 2, "--jobs 0"),
+        (["--source", "{in}", "--out", "{new}", "--held_out", "0.6"], 2, "--held_out 0.6"),
+        (["--source", "{in}", "--out", "{new}", "--held_out", "0.1"], 1, "takes 2 recordings or more"),
         (["--source", "{in}", "--out", "{new}", "--channels", "6"], 2, "--channels"),
         (["--source", "{in}"], 2, "--out"),
     ],

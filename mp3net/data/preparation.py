@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import io
 import multiprocessing
 import os
@@ -52,19 +53,21 @@ class Report:
         return "\n".join(lines)
 
 
-def prepare(source, out, settings, years=None, splits=None, jobs=None):
+def prepare(source, out, settings, years=None, splits=None, jobs=None, held_out=0.0):
     """Converts the recordings of `source` into the folder `out`, going on where an earlier run was, and reports.
 
     Args:
       source: a folder as for `open_corpus`, which `years` and `splits` are for as well.
       out: a new folder, or one that an earlier run with the same `conversion.Settings` began.
       jobs: worker processes; None for one per core.
+      held_out: the share of recordings that becomes the split "validation", where the source has no splits of its own.
 
     Returns a `Report`, which is also written to report.txt. Raises `UserError`, `OSError` (disk full).
     """
     source, out = os.fspath(source), os.fspath(out)
     _check_folders(source, out)
     corpus = open_corpus(source, years, splits, settings.channels, settings.upmix)
+    aside = _held_out(corpus, held_out)
     os.makedirs(out, exist_ok=True)
     report = Report(out, settings, left_out=list(corpus.left_out), notes=list(corpus.notes))
     csv_path = os.path.join(out, corpus.csv_name or "metadata.csv")
@@ -96,9 +99,22 @@ def prepare(source, out, settings, years=None, splits=None, jobs=None):
             report.notes.append(
                 f"{len(others)} files of earlier runs, not chosen now, are in the folder but not in its CSV"
             )
-        _write_whole(csv_path, _csv_text(corpus, report))
+        _write_whole(csv_path, _csv_text(corpus, report, aside))
         _write_whole(os.path.join(out, REPORT_NAME), report.text() + "\n")
     return report
+
+
+def _held_out(corpus, share):
+    """The names of that share of the recordings, one at least; the same ones, mostly, when recordings are added."""
+    if not share:
+        return frozenset()
+    if corpus.csv_name is not None:
+        raise UserError(f"--held_out {share}: {corpus.csv_name} has splits of its own; leave --held_out away.")
+    names = [recording.audio_filename for recording in corpus.recordings]
+    if len(names) < 2:
+        raise UserError(f"--held_out {share}: takes 2 recordings or more, one to train on.")
+    ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    return frozenset(ranked[: min(max(1, round(share * len(names))), len(names) - 1)])
 
 
 def _cores():
@@ -216,7 +232,7 @@ def _convert_all(pending, out, settings, jobs, journal, report):
         bar.close()
 
 
-def _csv_text(corpus, report):
+def _csv_text(corpus, report, held_out):
     """The metadata CSV: the source's columns, or MAESTRO's for a plain folder, and those of a prepared corpus."""
     columns = [name for name in corpus.columns or MAESTRO_COLUMNS if name not in PREPARED_COLUMNS]
     text = io.StringIO(newline="")
@@ -225,7 +241,7 @@ def _csv_text(corpus, report):
     for recording, name, converted in report.taken:
         found = {
             "canonical_title": recording.title,
-            "split": recording.split,
+            "split": "validation" if recording.audio_filename in held_out else recording.split,
             "duration": f"{recording.duration_s:.6f}",
         }
         level = asdict(converted)
