@@ -53,7 +53,7 @@ def write_corpus(folder, count=3, seconds=4.0, rate_hz=4000, channels=2):
 def command(*arguments, **options):
     """Runs `python -m mp3net.<arguments>` in a process of its own; returns the finished process."""
     line = [sys.executable, "-m", f"mp3net.{arguments[0]}", *map(str, arguments[1:])]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300, check=False, **options)
+    return subprocess.run(line, capture_output=True, text=True, timeout=900, check=False, **options)
 
 
 def assert_told(process, status, *words):
