@@ -17,10 +17,12 @@ import zlib
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 from helpers import TINY, assert_close, assert_told, command, tones, write_corpus
 
 from mp3net import configuration, gallery
 from mp3net.audio import bark
+from mp3net.audio.mdct import MDCT
 from mp3net.errors import UsageError, UserError
 from mp3net.evaluation import exhibits, page, pictures
 from mp3net.training import checkpoints
@@ -103,6 +105,17 @@ def test_scores_of_a_sine():
     scores = dict(shown.song.scores)
     assert scores["peak"] == "−6.0 dB" and scores["RMS"] == "−9.0 dB" and shown.song.warnings == ()
     assert float(scores["tonality"]) == pytest.approx(shown.tonality, abs=1e-3) and shown.tonality > 0.6
+    short = exhibits.exhibit("A", "", sine[: 100 * 32], RATE_HZ, 32)
+    assert dict(short.song.scores)["hum"] == "none"  # 100 blocks are too few to tell
+
+
+def test_a_hum_is_among_the_scores():
+    blocks, bands = 1024, 32
+    amplitudes = np.random.default_rng(0).normal(0, 0.01, (1, blocks, bands, 1)).astype(np.float32)
+    amplitudes[:, ::4] += 0.03  # pulses: 2.25 parts of energy in 3.25, and three quarters of them are not their mean
+    song = MDCT(bands).inverse(tf.constant(amplitudes))[0, bands:-bands].numpy()
+    scores = dict(exhibits.exhibit("A", "", song, RATE_HZ, bands).song.scores)
+    assert float(scores["hum"].removesuffix(" dB").replace("−", "-")) == pytest.approx(-2.8, abs=0.8)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import soundfile
 import soxr
 
 from mp3net.evaluation import page
+from mp3net.evaluation.hum import hum_db
 from mp3net.evaluation.loudness import SILENT_DB
 from mp3net.evaluation.metrics import SpectralMeasures, log_spectral_distance
 from mp3net.evaluation.pictures import spectrogram
+from mp3net.evaluation.song import Song
 
 # Lossy, at libsndfile's own quality for each: 60 kbit/s for stereo at 22,016 Hz, the more the more there is to hear.
 _KINDS = {"ogg": ("OGG", "VORBIS", "audio/ogg"), "mp3": ("MP3", "MPEG_LAYER_III", "audio/mpeg")}
@@ -42,13 +44,15 @@ def exhibit(title, note, waveform, rate_hz, bands, format="ogg"):
     clean = np.where(finite, waveform, 0).astype(np.float32)
     peak, rms = float(np.abs(clean).max(initial=0)), float(np.sqrt(np.mean(np.square(clean, dtype=np.float64))))
     warnings = _warnings(finite, clean, rms)
-    tonality = spectrum_db = None
+    tonality = spectrum_db = hum = None
     if finite.all() and decibels(rms) >= SILENT_DB and len(clean) >= 2 * bands:
         measures = SpectralMeasures(rate_hz, bands)
         measures.add(clean)
         tonality, spectrum_db = measures.tonality, measures.spectrum_db
+        hum = hum_db(Song(title, clean, rate_hz, bands).amplitudes)
     told = [
         ("tonality", "none" if tonality is None else f"{tonality:.3f}"),
+        ("hum", "none" if hum is None else f"{hum['all']:.0f} dB".replace("-", "−")),
         ("peak", level_text(peak) if finite.any() else "none"),
         ("RMS", level_text(rms) if finite.any() else "none"),
     ]
