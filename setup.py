@@ -48,6 +48,8 @@ setup(
         "aot": ["jax>=0.10.2; python_version >= '3.11'", "libtpu>=0.0.51; python_version >= '3.11'"],
         "corpus": ["mido>=1.3"],  # scripts/render_corpus.py reads MIDI
         "plots": ["matplotlib>=3.8"],  # python -m mp3net.figures draws with it; training and generating do without
-        "test": ["pytest>=8", "pytest-xdist>=3.8", "ruff>=0.6", "scipy>=1.11", "setuptools>=71"],
+        # The last three execute the notebooks.
+        "test": ["pytest>=8", "pytest-xdist>=3.8", "ruff>=0.6", "scipy>=1.11", "setuptools>=71"]
+        + ["nbclient>=0.10", "nbformat>=5.9", "ipykernel>=6.29"],
     },
 )
