@@ -68,11 +68,44 @@ def test_two_folders_of_audio_are_compared_without_a_model(tmp_path):
     done = command("evaluate", *arguments, "--bands", 32)
     assert done.returncode == 0, done.stderr
     (row,) = table(tmp_path / "scores")
+    songs = list(csv.DictReader((tmp_path / "scores" / "songs.csv").open()))
+    assert [song["song"] for song in songs] == [f"{i}.wav" for i in range(6)] + [
+        "6-silent.wav",
+        "7-clipped.wav",
+        "9-nan.wav",
+    ]
+    assert songs[6]["nearest_recording"] == "" and all(
+        song["nearest_recording"] for song in songs if song["silent"] == "0"
+    )
     assert row["songs_generated"] == 9 and row["silent_generated"] == 1
     assert row["songs_real"] == 12 and row["seconds_real"] == pytest.approx(36, abs=0.1)  # three crops of each
     assert row["frechet_distance"] is not None and row["diversity"] > 0
     for words in ("text.wav", "shorter than 0.5 s", "1 samples are not a number", "silent", "clipped", "12 s or more"):
         assert words in done.stdout, words
+
+
+def test_what_training_left_out_is_compared_too(run, tmp_path):
+    workdir, _ = run
+    write_corpus(tmp_path / "corpus", count=5)
+    splits = ["train", "validation", "train", "test", "train"]
+    lines = [f"piece-{i}.wav,{split}" for i, split in enumerate(splits)]
+    (tmp_path / "corpus" / "maestro.csv").write_text("\n".join(["audio_filename,split", *lines]))
+    gin = tmp_path / "tiny.gin"
+    gin.write_text(TINY + "Architecture.base = (32, 2)\ndata.splits = ('train',)\n")
+    line = ("train", "--gin", gin, "--data", tmp_path / "corpus", "--workdir", tmp_path / "run")
+    done = command(*line, "--gin_param", "train.steps = 4")
+    assert done.returncode == 0 and "held out of training: 2 recordings, 0.00 h (test, validation)" in done.stdout
+    flags = ("--data", tmp_path / "corpus", "--n", 5, "--training_songs", 9, "--out", tmp_path / "scores")
+    done = command("evaluate", "--ckpt", tmp_path / "run", *flags)
+    assert done.returncode == 0, done.stderr
+    (row,) = table(tmp_path / "scores")
+    assert row["songs_real"] == 5 and row["songs_held_out"] == 5 and row["nearest_held_out"] > 0
+    songs = list(csv.DictReader((tmp_path / "scores" / "songs.csv").open()))
+    assert len(songs) == 5 and songs[0]["step"] == "4" and songs[3]["song"] == "seed 3"
+    assert {song["nearest_recording"].split()[0] for song in songs} <= {f"piece-{i}.wav" for i in (0, 2, 4)} | {""}
+    other = write_corpus(tmp_path / "other", count=4)
+    done = command("evaluate", "--ckpt", workdir, *flags, "--held_out", other)
+    assert done.returncode == 0 and table(tmp_path / "scores")[0]["songs_held_out"] == 5, done.stderr
 
 
 def test_one_song_says_what_takes_more(tmp_path):

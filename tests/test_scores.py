@@ -256,6 +256,37 @@ def test_copies_of_the_training_set_are_found_and_other_songs_are_not():
     assert scores.scores(copies, real)[0]["nearest_training"] < 0.5 < scores.scores(new, real)[0]["nearest_training"]
 
 
+def test_copies_are_found_among_more_of_the_training_set_than_is_described():
+    real = [describe(f"real {i}", scale(i, 8, i), RATE_HZ) for i in range(4)]
+    more = [(f"more {i}", describe("", scale(i, 8, 30 + i), RATE_HZ).features) for i in range(4)]
+    copies = [describe("copy", scale(2, 8, 32), RATE_HZ), describe("copy", scale(3, 8, 3), RATE_HZ)]
+    assert scores.scores(copies, real)[0]["copies"] == 0.5
+    assert scores.scores(copies, real, more=more)[0]["copies"] == 1.0
+    table = scores.of_songs([*copies, describe("silence", np.zeros((RATE_HZ, 2)), RATE_HZ)], real, more)
+    assert [row["nearest_recording"] for row in table] == ["more 2", "real 3", None]
+    assert table[0]["nearest_distance"] < 0.01 and table[2]["silent"] == 1 and table[2]["tonality"] is None
+    assert table[0]["tonality"] == copies[0].tonality and table[0]["rms_db"] == copies[0].loudness["rms_db"]
+
+
+def test_held_out_music_says_what_songs_come_to_that_are_no_copies():
+    real = [describe(f"real {i}", scale(i, 8, i), RATE_HZ) for i in range(5)]
+    new = [describe("new", scale(i, 8, 50 + i), RATE_HZ) for i in range(5)]
+    copies = [describe("copy", scale(i, 8, i), RATE_HZ) for i in range(5)]
+    row, _ = scores.scores(copies, real, held_out=new)
+    assert row["songs_held_out"] == 5
+    assert (
+        row["nearest_training"]
+        < 0.01
+        < 0.5
+        < row["nearest_held_out"]
+        == scores.scores(new, real)[0]["nearest_training"]
+    )
+    assert row["frechet_distance_held_out"] == scores.scores(copies, new)[0]["frechet_distance"]
+    few, notes = scores.scores(copies, real, held_out=new[:2])
+    assert few["frechet_distance_held_out"] is None and any(note.startswith("held out: ") for note in notes)
+    assert "nearest_held_out" not in scores.scores(copies, real)[0]
+
+
 def test_songs_that_are_all_alike_have_no_diversity():
     real = [describe(f"real {i}", scale(i, 4, i), RATE_HZ) for i in range(5)]
     one = describe("one", scale(0, 4, 9), RATE_HZ)
@@ -278,6 +309,9 @@ def test_distances_are_those_of_a_loop():
                  for window in songs[i]]) for i in range(4)
     ]  # fmt: skip
     assert_close(diversity.nearest_apart(songs), expected, rtol=1e-4)
+    assert_close(diversity.nearest_apart(songs[:2], songs[2:]), expected[:2], rtol=1e-4)
+    near = [songs[2] + 0.01, songs[0][3:] + 0.01, np.concatenate([songs[1], songs[3][:2]])]
+    assert_close(diversity.nearest(near, songs)[1], [2, 0, 1])
     assert list(diversity.copies([0.4, 0.6], [1.0, 1.0])) == [True, False]
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 
 _CLOSE = 0.5  # of the usual distance to the nearest real window: nearer than that is a copy
-_ROWS = 2048  # of a table of distances at once
 
 
 def pairwise(songs):
@@ -18,24 +17,31 @@ def pairwise(songs):
 
 
 def nearest(songs, others):
-    """Of each song the mean, over its windows, of the distance to the nearest window of `others`: `[song]`."""
-    windows = np.concatenate(others)
-    return np.array([_nearest(song, windows).mean() for song in songs])
+    """How near each of `songs` comes to `others`, all standardised features `[window, feature]`.
+
+    Returns: the mean over its windows of the distance to the nearest window of all `others`, `[song]`; and which of
+    these comes nearest alone, `[song]`.
+    """
+    means, closest = [], []
+    for song in songs:
+        best, alone = np.full(len(song), np.inf), []
+        for other in others:
+            distances = np.sqrt(_squared_distances(song, other).min(axis=1))
+            alone.append(distances.mean())
+            np.minimum(best, distances, out=best)
+        means.append(best.mean())
+        closest.append(int(np.argmin(alone)))
+    return np.array(means), np.array(closest)
 
 
-def nearest_apart(songs):
-    """`nearest` of each song among the rest: what is usual for songs that are no copies."""
-    return np.array([nearest([song], songs[:i] + songs[i + 1 :])[0] for i, song in enumerate(songs)])
+def nearest_apart(songs, rest=()):
+    """`nearest` of each song among the other songs and the `rest`: how near songs come that are no copies, `[song]`."""
+    return np.array([nearest([song], [*songs[:i], *songs[i + 1 :], *rest])[0][0] for i, song in enumerate(songs)])
 
 
 def copies(distances, usual):
     """Which of `nearest` distances are those of copies, as bools: below half of the median of `usual`."""
     return np.asarray(distances) < _CLOSE * np.median(usual)
-
-
-def _nearest(windows, others):
-    parts = (windows[i : i + _ROWS] for i in range(0, len(windows), _ROWS))
-    return np.concatenate([np.sqrt(_squared_distances(part, others).min(axis=1)) for part in parts])
 
 
 def _squared_distances(first, second):

@@ -12,11 +12,13 @@ from mp3net.evaluation import coherence, diversity, frechet, loudness
 SIDES = ("generated", "real")
 
 
-def scores(generated, real):
+def scores(generated, real, held_out=(), more=()):
     """All measures of two sets of songs.
 
     Args:
-      generated, real: lists of `Description`.
+      generated, real: lists of `Description`; the real ones are of the training set, where there is one.
+      held_out: more of them, of music that was not trained on.
+      more: (name, features `[window, feature]`) of further songs of the training set, where copies are looked for too.
 
     Returns: (row, notes): plain numbers by name, None where there is too little to measure, and then a note that says
     so. Names that end in a side, `_generated` or `_real`, are that side's; README.md says how to read each.
@@ -29,7 +31,9 @@ def scores(generated, real):
     row["tonality_gap"] = _difference(row["tonality_real"], row["tonality_generated"])
     row.update(_frechet(heard_generated, heard_real, notes))
     row.update(_coherence(heard_generated, heard_real, notes))
-    row.update(_diversity(heard_generated, heard_real, notes))
+    row.update(_diversity(heard_generated, heard_real, more, notes))
+    if held_out:
+        row.update(_of_held_out(heard_generated, heard_real, held_out, more, notes))
     return {name: _plain(value) for name, value in row.items()}, notes
 
 
@@ -101,18 +105,19 @@ def _coherence(generated, real, notes):
     return row
 
 
-def _diversity(generated, real, notes):
+def _diversity(generated, real, more, notes):
     row = dict.fromkeys(("diversity", "nearest_training", "copies"))
     standard = _standard(real)
     if standard is None or len(real) < 2 or not generated:
         notes.append("diversity and copies take 2 real songs and a generated one")
         return row
     ours, theirs = ([standard(song.features) for song in songs] for songs in (generated, real))
-    usual, apart = diversity.nearest_apart(theirs), diversity.pairwise(theirs)
+    rest = [standard(features) for _, features in more]
+    usual, apart = diversity.nearest_apart(theirs, rest), diversity.pairwise(theirs)
     if min(np.median(usual), apart) < 1e-6:
         notes.append("the real songs repeat one another, so that diversity and copies cannot be told")
         return row
-    found = diversity.nearest(ours, theirs)
+    found, _ = diversity.nearest(ours, [*theirs, *rest])
     row["nearest_training"] = np.median(found) / np.median(usual)
     row["copies"] = diversity.copies(found, usual).mean()
     if len(ours) < 2:
@@ -120,6 +125,16 @@ def _diversity(generated, real, notes):
     else:
         row["diversity"] = diversity.pairwise(ours) / apart
     return row
+
+
+def _of_held_out(generated, real, held_out, more, notes):
+    """What music that was not trained on has in place of the songs, and of the training set."""
+    heard = [song for song in held_out if song.features is not None]
+    said = []
+    found = {f"{name}_held_out": value for name, value in _frechet(generated, heard, said).items()}
+    found["nearest_held_out"] = _diversity(heard, real, more, [])["nearest_training"] if heard else None
+    notes += [f"held out: {note}" for note in said]
+    return {"songs_held_out": len(held_out), **found}
 
 
 def _standard(real):
@@ -131,16 +146,42 @@ def _standard(real):
     return lambda features: (features - mean) / np.maximum(spread, 0.05)  # half a dB: what never moves says nothing
 
 
+def of_songs(generated, real, more=()):
+    """A row for each generated song: what is measured of it alone, and the training song that comes nearest to it.
+
+    The arguments are those of `scores`.
+    """
+    heard = [song for song in real if song.features is not None]
+    standard = _standard(heard)
+    training = [*((song.name, song.features) for song in heard), *more]
+    theirs = [standard(features) for _, features in training] if standard else []
+    rows = []
+    for song in generated:
+        row = {"song": song.name, "seconds": song.seconds, "silent": int(song.silent), **song.loudness}
+        row |= {"tonality": song.tonality, "hum_db": (song.hum_db or {}).get("all"), **song.timbre}
+        row |= {"nearest_distance": None, "nearest_recording": None}
+        if song.features is not None and theirs:
+            (row["nearest_distance"],), (index,) = diversity.nearest([standard(song.features)], theirs)
+            row["nearest_recording"] = training[index][0]
+        rows.append({name: _plain(value) for name, value in row.items()})
+    return rows
+
+
 def write(folder, rows):
     """Writes rows, dictionaries, as scores.csv and scores.json in `folder`; None is an empty cell, or null."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with open(os.path.join(folder, "scores.csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows([{name: "" if value is None else value for name, value in row.items()} for row in rows])
+    write_table(os.path.join(folder, "scores.csv"), rows)
     with open(os.path.join(folder, "scores.json"), "w") as file:
         json.dump(rows, file, indent=2)
         file.write("\n")
+
+
+def write_table(path, rows):
+    """Writes rows, dictionaries, as a CSV; None is an empty cell."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, names, restval="")
+        writer.writeheader()
+        writer.writerows([{name: "" if value is None else value for name, value in row.items()} for row in rows])
 
 
 def _known(values):
