@@ -10,7 +10,7 @@ import numpy as np
 from mp3net import cli
 from mp3net.errors import UsageError, UserError
 
-_SHORTEST_S = 0.5
+_SHORTEST_S, _LONGEST_S = 0.5, 600.0
 
 
 def main(arguments=None):
@@ -100,8 +100,8 @@ def _folders(options):
     corpus = _open(options.generated, DataSettings(peak=None), 1)
     recordings = corpus.recordings[: options.n]
     rate_hz = recordings[0].rate_hz
-    length_s = float(np.median([recording.duration_s for recording in recordings]))
-    songs = _Songs(((each.audio_filename, _read(each, 0, None, rate_hz)) for each in recordings), len(recordings))
+    length_s = min(_LONGEST_S, float(np.median([recording.duration_s for recording in recordings])))
+    songs = _Songs(((each.audio_filename, _beginning(each, rate_hz)) for each in recordings), len(recordings))
     generated = _describe("generated songs", songs, rate_hz, options.bands)
     kind = _Kind(rate_hz, options.bands, length_s, 1)
     real = _Real(options.real, DataSettings(peak=None), kind, options)
@@ -213,6 +213,14 @@ def _crops(recordings, count, length_s):
         starts.append([(recordings[i], float(place * length_s)) for place in places])
     turns = itertools.chain.from_iterable(itertools.zip_longest(*starts))
     return list(itertools.islice((crop for crop in turns if crop is not None), count))
+
+
+def _beginning(recording, rate_hz):
+    """A recording, or what of it can be held and measured at once."""
+    if recording.duration_s <= _LONGEST_S:
+        return _read(recording, 0, None, rate_hz)
+    print(f"{recording.audio_filename}: {recording.duration_s:.0f} s; its first {_LONGEST_S:.0f} s are measured")
+    return _read(recording, 0, round(_LONGEST_S * rate_hz), rate_hz)
 
 
 def _channels(recording):

@@ -108,6 +108,18 @@ def test_what_training_left_out_is_compared_too(run, tmp_path):
     assert done.returncode == 0 and table(tmp_path / "scores")[0]["songs_held_out"] == 5, done.stderr
 
 
+def test_of_very_long_audio_the_beginning_is_measured(tmp_path, monkeypatch, capsys):
+    write_corpus(tmp_path / "long", count=2, seconds=4.0)
+    write_corpus(tmp_path / "short", count=3, seconds=2.0)
+    monkeypatch.setattr(evaluate, "_LONGEST_S", 3.0)
+    for name in ("long", "short"):
+        flags = ["--generated", tmp_path / name, "--real", tmp_path / "long", "--out", tmp_path / "scores"]
+        evaluate.main(list(map(str, flags)))
+        (row,) = table(tmp_path / "scores")
+        assert row["seconds_generated"] == 6.0
+        assert ("piece-0.wav: 4 s; its first 3 s are measured" in capsys.readouterr().out) == (name == "long")
+
+
 def test_one_song_says_what_takes_more(tmp_path):
     write_corpus(tmp_path / "one", count=1)
     done = command(
