@@ -10,7 +10,7 @@ import numpy as np
 from mp3net import cli
 from mp3net.errors import UsageError, UserError
 
-_SHORTEST_S, _LONGEST_S = 0.5, 600.0
+_SHORTEST_S, _LONGEST_S = 0.5, 300.0
 
 
 def main(arguments=None):
