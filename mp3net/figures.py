@@ -8,6 +8,7 @@
 and of the project's own:
 
   similarity  where a song comes back to itself  --audio FILE, --beside others
+  curves      what training logged               --workdir DIR
 
 Channels are averaged. (Figures 3 and 4 are drawings of the model; `python -m mp3net.describe` prints it as a table.)
 """
@@ -24,13 +25,14 @@ _SECONDS, _SIMILARITY_SECONDS = 30.0, 120.0
 _LEAST_SIMILARITY_S = 3.0  # below, there are too few moments to compare
 _MOST_SECONDS = 600.0
 _MOST_BESIDE = 3
+_CURVES = ("wasserstein", "gradient_penalty", "drift", "g_loss", "diversity", "hum_db_generated")  # docs/curves.md
 _BANDS = {1: 128, 2: 1024}  # figures 2 and 6 are to tell notes apart: longer blocks than the model's
 _MOST_BANDS = 4096
 _TONE_RATE_HZ, _LEAST_TONE_RATE_HZ = 32_768, 4000  # its last harmonic lies at 1,760 Hz
 _REDUCED_BANDS, _REDUCED_TOP_HZ = 128, 1400  # about what figure 6 leaves: the notes that most music is written in
 # Which figures each flag is of.
 _FLAGS = {
-    "audio": (1, 2, 6, "similarity"), "workdir": (5,), "start": (1, 6, "similarity"),
+    "audio": (1, 2, 6, "similarity"), "workdir": (5, "curves"), "start": (1, 6, "similarity"),
     "seconds": (1, 6, "similarity"), "at": (2,), "octaves": (6,), "bands": (1, 2, 6), "rate": (1, 2, 6),
     "beside": ("similarity",),
 }  # fmt: skip
@@ -41,7 +43,7 @@ def main(arguments=None):
     options = _parser().parse_args(arguments)
     paths = _check(options)
     drawing.require()
-    if set(options.figure) != {5} or "://" in options.workdir:
+    if not set(options.figure) <= {5, "curves"} or "://" in options.workdir:
         cli.require_tensorflow()
     for number, path in paths.items():
         figure, told = _DRAW[number](options)
@@ -58,8 +60,8 @@ def main(arguments=None):
 def _parser():
     parser = cli.parser("figures", __doc__)
     add = parser.add_argument
-    kind = lambda text: int(text) if text.isdigit() else text  # noqa: E731
-    add("--figure", type=kind, nargs="+", required=True, metavar="N", help="which, of 1, 2, 5, 6 and similarity")
+    names = "1, 2, 5, 6, similarity and curves"
+    add("--figure", type=_kind, nargs="+", required=True, metavar="N", help=f"which, of {names}")
     add("--audio", metavar="FILE", help="a recording: wav, flac, ogg, mp3; any rate, any channels")
     add("--beside", nargs="+", metavar="FILE", help=f"similarity: up to {_MOST_BESIDE} recordings more, of one scale")
     add("--workdir", metavar="DIR", help="a working directory of training, for figure 5")
@@ -86,6 +88,10 @@ def _parser():
     return parser
 
 
+def _kind(text):
+    return int(text) if text.isdigit() else text
+
+
 def _check(options):
     """Where each figure goes: {number: path}. Raises `UsageError` for flags that do not fit together."""
     options.figure = list(dict.fromkeys(options.figure))
@@ -93,13 +99,14 @@ def _check(options):
         if number in (3, 4):
             raise UsageError(f"--figure {number} is a drawing of the model: python -m mp3net.describe prints it.")
         if number not in _DRAW:
-            raise UsageError(f"--figure {number}: the paper's figures 1, 2, 5 and 6 can be drawn, and similarity.")
+            raise UsageError(f"--figure {number}: there are the paper's figures 1, 2, 5 and 6, similarity and curves.")
     for flag, numbers in _FLAGS.items():
         if getattr(options, flag) is not None and not set(numbers) & set(options.figure):
             which = " and ".join(filter(None, [", ".join(map(str, numbers[:-1])), str(numbers[-1])]))
             raise UsageError(f"--{flag} is of figure{'s' * (len(numbers) > 1)} {which}; leave it out.")
-    if 5 in options.figure and not options.workdir:
-        raise UsageError("Figure 5 is of a run: add --workdir DIR.")
+    for number in (5, "curves"):
+        if number in options.figure and not options.workdir:
+            raise UsageError(f"Figure {number} is of a run: add --workdir DIR.")
     for number in (1, 6, "similarity"):
         if number in options.figure and not options.audio:
             raise UsageError(f"Figure {number} is of a recording: add --audio FILE.")
@@ -142,7 +149,7 @@ def _paths(options):
         return {options.figure[0]: options.out}
     if suffix and len(options.figure) == 1 and not options.format and not os.path.isdir(options.out):
         raise UsageError(f"--out {options.out}: .{suffix} cannot be written; use .png, .svg or .pdf, or name a folder.")
-    names = {number: number if number == "similarity" else f"figure{number}" for number in options.figure}
+    names = {number: f"figure{number}" if isinstance(number, int) else number for number in options.figure}
     return {number: os.path.join(options.out, f"{name}.{options.format or 'png'}") for number, name in names.items()}
 
 
@@ -212,7 +219,15 @@ def _similarity(options):
     return plots.self_similarity(songs, "Self-similarity"), "self-similarity of " + ", ".join(told)
 
 
-_DRAW = {1: _figure1, 2: _figure2, 5: _figure5, 6: _figure6, "similarity": _similarity}
+def _curves(options):
+    from mp3net.evaluation import log
+
+    found, warnings = log.curves(options.workdir, _CURVES)
+    told = "; WARNING: ".join([f"{len(found['wasserstein'][0])} rows of {options.workdir}", *warnings])
+    return plots.curves(found, f"Training: {_name(options, 'workdir')}"), told
+
+
+_DRAW = {1: _figure1, 2: _figure2, 5: _figure5, 6: _figure6, "similarity": _similarity, "curves": _curves}
 
 
 def _read(options, bands):

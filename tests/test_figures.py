@@ -18,7 +18,7 @@ if os.environ.get("MP3NET_REQUIRE_ALL") != "1":
 
 from mp3net import figures
 from mp3net.errors import UsageError, UserError
-from mp3net.evaluation import drawing, plots, views
+from mp3net.evaluation import drawing, log, plots, views
 
 RATE_HZ, BANDS = 8000, 64
 
@@ -310,7 +310,7 @@ def test_bytes_that_are_no_text_are_a_damaged_line(tmp_path):
 
 def test_a_log_without_tonality_says_what_to_do(tmp_path):
     for rows in ([], [{"step": 1, "d_loss": 2.0}], [{"step": 1, "tonality_real": math.nan}]):
-        with pytest.raises(UserError, match=r"This run's log has no tonality: .*train.preview_every_minutes"):
+        with pytest.raises(UserError, match=r"This run's log, .*, has no tonality.*train.preview_every_minutes"):
             views.tonality(logged(tmp_path / "run", rows))
 
 
@@ -322,6 +322,21 @@ def test_a_folder_without_a_log_a_file_and_nothing_are_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be read"):
         views.tonality(tmp_path / "file")
+
+
+def test_curves_are_drawn_a_panel_each(tmp_path, capsys):
+    rows = [{"step": step, "wasserstein": step / 10, "drift": 2.0} for step in range(10, 60, 10)]
+    folder = logged(tmp_path / "run", [*rows, {"step": 60, "diversity": 0.5}])
+    found, warnings = log.curves(folder, ("wasserstein", "diversity", "nothing", "drift"))
+    assert_close(found["wasserstein"], [[10, 20, 30, 40, 50], [1, 2, 3, 4, 5]])
+    assert_close(found["diversity"], [[60], [0.5]])
+    assert warnings == [] and len(found["nothing"][0]) == 0
+    axes = plots.curves(found).axes
+    assert [each.get_title() for each in axes[:4]] == ["wasserstein", "diversity", "nothing", "drift"]
+    assert_close(axes[0].lines[1].get_data(), found["wasserstein"])
+    assert "none" in axes[2].texts[0].get_text() and not axes[4].axison
+    assert run("--figure", "curves", "--workdir", folder, "--out", tmp_path) == 0
+    assert read_png(tmp_path / "curves.png")[0] > 1500 and "5 rows of" in capsys.readouterr().out
 
 
 # Figure 6.
@@ -514,13 +529,16 @@ def test_what_cannot_be_drawn_is_told_in_a_line(tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ("3", "describe"), ("4", "describe"), ("7", "1, 2, 5 and 6"), ("0", "1, 2, 5 and 6"), ("likeness", "and similarity"),
+        ("3", "describe"), ("4", "describe"), ("7", "1, 2, 5 and 6"), ("0", "1, 2, 5 and 6"),
+        ("likeness", "similarity and curves"),
         ("similarity", "add --audio"), ("1 --audio a --beside b", "--beside is of figure similarity"),
         ("similarity --audio a --beside b c d e", "3 recordings at most"),
         ("1", "add --audio"), ("6", "add --audio"), ("5", "add --workdir"),
         ("2 --at 1", "add --audio"), ("2 --audio a.wav", "add --at"),
-        ("2 --seconds 3", "--seconds is of figures 1, 6 and similarity"), ("1 --audio a --octaves 2", "--octaves is of figure 6"),
-        ("5 --workdir r --audio a", "--audio is of figures 1, 2, 6 and similarity"), ("1 --audio a --workdir r", "of figure 5"),
+        ("2 --seconds 3", "--seconds is of figures 1, 6 and similarity"),
+        ("1 --audio a --octaves 2", "--octaves is of figure 6"),
+        ("5 --workdir r --audio a", "--audio is of figures 1, 2, 6 and similarity"),
+        ("1 --audio a --workdir r", "of figures 5 and curves"), ("curves", "add --workdir"),
         ("1 --audio a --at 1", "--at is of figure 2"),
         ("1 --audio a --start -1", "--start -1: it must be at least 0"), ("1 --audio a --start nan", "--start nan"),
         ("1 --audio a --start inf", "--start inf"), ("1 --audio a --seconds 0", "above 0 and at most 600"),

@@ -146,6 +146,35 @@ def tonality(tonality, title=None):
     return figure
 
 
+def curves(curves, title=None):
+    """Numbers over D iterations, a panel each; what is 0 is marked, and a single point is a dot.
+
+    Args:
+        curves: {name: (steps, values)}, as `log.curves` gives them.
+        title: of the figure.
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    rows = math.ceil(len(curves) / 3)
+    figure = new_figure(13, 0.6 + 3.0 * rows, title)
+    panels = list(figure.subplots(rows, min(3, len(curves)), squeeze=False, sharex=True).flat)
+    for axes, (name, (steps, values)) in zip(panels, curves.items(), strict=False):
+        axes.axhline(0, color="0.75", linewidth=1)
+        axes.plot(steps, values, color=_BLUE, linewidth=1.6, marker="o" if len(steps) < 40 else "", markersize=4)
+        if not len(values):
+            axes.text(0.5, 0.5, "none in the log", transform=axes.transAxes, ha="center", size=TEXT)
+        axes.set_title(name, size=TITLE)
+        axes.grid(color="0.9")
+        axes.xaxis.set_major_formatter(lambda step, _: number(step))
+        axes.xaxis.get_major_locator().set_params(nbins=5)
+        label(axes, "discriminator iteration", "")
+        axes.tick_params(labelbottom=True)
+    for axes in panels[len(curves) :]:
+        axes.set_axis_off()
+    return figure
+
+
 def reduced(amplitudes, rate_hz, octaves, start_s=0.0, title=None):
     """Figure 6: the spectrogram on the left, and on the right what `views.fold_octaves` makes of it.
 

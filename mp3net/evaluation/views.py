@@ -1,14 +1,13 @@
 """What the paper's figures show, as arrays: excerpts, a spectrum and what it masks, folded octaves, tonality."""
 
-import json
 import math
-import os
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mp3net.audio import bark, files, resample, riff
+from mp3net.audio import bark, files, resample
 from mp3net.errors import UserError
+from mp3net.evaluation import log
 
 FULL_SCALE_DB = 120.0  # the level in dB SPL of an amplitude of 1, as the psychoacoustic model has it
 BARK_BANDS = 24
@@ -197,45 +196,11 @@ class Tonality:
 
 
 def tonality(workdir):
-    """Reads the `Tonality` in the log of a run. Raises `UserError` where there is none, or the log is damaged.
-
-    A last line without its end is left out: a run that goes on, or was killed, leaves one.
-    """
-    path = os.path.join(os.fspath(workdir), "metrics.jsonl")
-    try:
-        with riff.open_binary(path) as file:
-            lines = file.read().split(b"\n")
-    except FileNotFoundError:
-        what = "has no metrics.jsonl" if os.path.isdir(workdir) else "is no folder"
-        raise UserError(f"{workdir} {what}: give the working directory of a run of mp3net.train.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    warnings = ["its last line is not complete, and left out"] if lines.pop().strip() else []
-    found = {"tonality_generated": {}, "tonality_real": {}}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            row = _row(line, f"{path}, line {number}")
-            for name, points in found.items():
-                if math.isfinite(row.get(name, math.nan)):
-                    points[row["step"]] = row[name]
-    if not any(found.values()):
+    """Reads the `Tonality` in the log of a run. Raises `UserError` where there is none, or as of `log.curves`."""
+    found, warnings = log.curves(workdir, ("tonality_generated", "tonality_real"))
+    if not any(len(steps) for steps, _ in found.values()):
         raise UserError(
-            f"This run's log has no tonality: none of the {len(lines)} rows of {path} holds tonality_generated or "
-            "tonality_real. They come with its previews: let it go on, or set train.preview_every_minutes lower."
+            f"This run's log, {log.path_of(workdir)}, has no tonality. It comes with the run's previews: let it go on, "
+            "or set train.preview_every_minutes lower."
         )
-    curves = [tuple(np.array(sorted(points.items()), float).reshape(-1, 2).T) for points in found.values()]
-    return Tonality(*curves, warnings)
-
-
-def _row(line, where):
-    """The step and the tonalities of a row of a log, as floats. Raises `UserError`."""
-    try:
-        row = json.loads(line)
-        row = {name: row[name] for name in {"step", "tonality_generated", "tonality_real"} & {"step", *row}}
-        if not all(isinstance(number, int | float) for number in row.values()) or not math.isfinite(row["step"]):
-            raise ValueError(row)
-        return {name: float(number) for name, number in row.items()}
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise UserError(
-            f"{where}: damaged, no row of a log. Delete that line and run the same command again."
-        ) from None
+    return Tonality(*found.values(), warnings)
