@@ -39,12 +39,12 @@ class Data:
         return self._held_out
 
 
-def made(workdir, songs=3, log=print, data=None, **options):
+def made(workdir, songs=3, log=print, data=None, step=0, **options):
     system = MP3net(SIZES, **options).build(seed=1)
     for variable in system.generator.trainable_variables:
         variable.assign(1.3 * variable)
     training = types.SimpleNamespace(system=system, preview_songs=songs, preview_every_minutes=1.0)
-    return Previews(training, system.stages(60)[0], data or Data(), workdir, Summaries(workdir, 0), log)
+    return Previews(training, system.stages(60)[0], data or Data(), workdir, Summaries(workdir, step), log, step)
 
 
 def logged(workdir, of=lambda event, value: event.step):
@@ -75,6 +75,14 @@ def test_previews_are_the_songs_of_the_weights_as_they_are(tmp_path, average_dec
     assert np.corrcoef(heard.ravel(), expected.ravel())[0, 1] > 0.8  # it is coded
     assert 0 < first["tonality_generated"] < 1 and 0 < first["tonality_real"] < 1 and first["diversity"] > 0
     assert first["tonality_noised_real"] != first["tonality_real"] and "hum_db_generated" in first
+
+
+def test_previews_after_the_last_checkpoint_go_when_a_run_resumes(tmp_path):
+    for name in ("step-00000004", "step-00000008", "step-00000012", "step-mine", "real"):
+        (tmp_path / "previews" / name).mkdir(parents=True)
+    made(tmp_path, step=8)
+    left = sorted(path.name for path in (tmp_path / "previews").iterdir())
+    assert left == ["real", "step-00000004", "step-00000008", "step-mine"]
 
 
 def test_what_is_written_is_there_to_be_seen_and_heard(tmp_path):

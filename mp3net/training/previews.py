@@ -36,13 +36,15 @@ class Previews:
       workdir: where `previews/` is.
       summaries: `Summaries`, which TensorBoard reads.
       log: takes a line where one fails, which the run survives.
+      step: where the run begins; previews of later ones, which it left when it was killed, are removed.
     """
 
-    def __init__(self, training, stage, data, workdir, summaries, log):
+    def __init__(self, training, stage, data, workdir, summaries, log, step=0):
         self._training, self._system, self._stage, self._data = training, training.system, stage, data
         self._folder, self._summaries, self._log = os.path.join(str(workdir), "previews"), summaries, log
         self._begun, self._last, self._spent_s, self._cost_s = time.monotonic(), None, 0.0, 0.0
         self._twin = None
+        self._remove_after(step)
 
     @property
     def due(self):
@@ -67,6 +69,13 @@ class Previews:
             self._last = time.monotonic()
             self._cost_s = self._last - begun
             self._spent_s += self._cost_s
+
+    def _remove_after(self, step):
+        names = tf.io.gfile.listdir(self._folder) if tf.io.gfile.isdir(self._folder) else []
+        for name in (name.rstrip("/") for name in names):
+            number = name.removeprefix("step-")
+            if number != name and number.isdigit() and int(number) > step:
+                tf.io.gfile.rmtree(os.path.join(self._folder, name))
 
     def _made(self, step):
         with tf.device("CPU"):

@@ -97,7 +97,7 @@ def train(training, devices, data, workdir, record, resumed=None, log=print):
     averages = Averages(resumed.host_state.get("averages") if resumed else None)
     summaries = Summaries(workdir, step) if devices.chief else None
     saves = Saves(training, devices.chief, workdir, record, averages, step, log)
-    previews = Previews(training, stages[0], data, workdir, summaries, log) if devices.chief else None
+    previews = Previews(training, stages[0], data, workdir, summaries, log, step) if devices.chief else None
     watch = Watch()
 
     def row_due(step):
