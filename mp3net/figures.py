@@ -52,6 +52,7 @@ def main(arguments=None):
             os.makedirs(folder or ".", exist_ok=True)
         except OSError as error:
             raise UserError(f"--out {folder} cannot be made: {error.strerror}. Choose another folder.") from None
+        figure.set_dpi(options.dpi)
         drawing.save(figure, path)
         print(f"{path}: {told}", flush=True)
     return 0
@@ -85,6 +86,7 @@ def _parser():
         "--out", default=".", metavar="PATH", help="a file that ends in .png, .svg or .pdf, or a folder (default: here)"
     )
     add("--format", choices=drawing.FORMATS, help="of the files in that folder (default: png)")
+    add("--dpi", type=int, default=drawing.DPI, metavar="N", help=f"dots an inch, of png (default: {drawing.DPI})")
     return parser
 
 
@@ -130,6 +132,7 @@ def _check_numbers(options):
         ("rate", options.rate, 1000, 768_000),
         ("bands", options.bands, 8, _MOST_BANDS),
         ("octaves", options.octaves, 1, 11),
+        ("dpi", options.dpi, 30, 600),
     ):
         within = value is None or (low <= value <= high and value < math.inf)
         if not within or (flag == "seconds" and value == 0):

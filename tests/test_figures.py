@@ -431,6 +431,8 @@ def test_files_come_out_as_png_svg_and_pdf_the_same_each_time(recording, tmp_pat
     run("--figure", 1, "--audio", recording, "--out", tmp_path / "new" / "one.png")
     width, height = read_png(tmp_path / "new" / "one.png")
     assert width > 1500 and height > 900
+    run("--figure", 1, "--audio", recording, "--out", tmp_path / "new" / "half.png", "--dpi", 75)
+    assert read_png(tmp_path / "new" / "half.png") == (width / 2, height / 2)
     for again in ("a", "b"):
         run("--figure", 6, 2, "--audio", recording, "--out", tmp_path / again, "--format", "svg")
         run("--figure", 2, "--out", tmp_path / again / "two.pdf")
@@ -548,7 +550,7 @@ def test_what_cannot_be_drawn_is_told_in_a_line(tmp_path):
         ("6 --audio a --rate 8000 --octaves 3 --bands 24", "multiple of 16"),
         ("2 --rate 1000", "4000 Hz"), ("2 --at nan --audio a", "--at nan"),
         ("1 2 --audio a --out a.png", "one file"), ("2 --out a.jpg", ".jpg cannot be written"),
-        ("2 --out a.svg --format png", "not both"),
+        ("2 --out a.svg --format png", "not both"), ("2 --dpi 10", "at least 30"),
     ],
 )  # fmt: skip
 def test_flags_that_do_not_fit_are_told(arguments, words):

@@ -14,8 +14,7 @@ from mp3net.errors import UserError
 
 FORMATS = ("png", "svg", "pdf")
 TEXT, TITLE = 12, 13  # points
-
-_DPI = 150
+DPI = 150
 
 
 def require():
@@ -53,7 +52,7 @@ def new_figure(width, height, title):
     require()
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     if title:
         shown = str(title).encode(errors="replace").decode()  # a file's name need not be text
         figure.suptitle(shown, size=TITLE + 1, parse_math=False)
