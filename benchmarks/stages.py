@@ -63,8 +63,7 @@ def show(folder, name, songs, system):
     writing.write(f"{path}.ogg", np.clip(joined, -1, 1), system.rate_hz, "ogg")
     amplitudes = views.amplitudes(joined.mean(axis=1), system.sizes.bands)
     figure = plots.spectrogram(amplitudes, system.rate_hz, title=name.replace("-", " "))
-    figure.set_dpi(80)  # a page shows several
-    drawing.save(figure, f"{path}.png")
+    drawing.save(figure, f"{path}.png", dpi=80)  # a page shows several
     print(f"{path}.ogg and .png: {len(songs)} songs", flush=True)
 
 

@@ -52,8 +52,7 @@ def main(arguments=None):
             os.makedirs(folder or ".", exist_ok=True)
         except OSError as error:
             raise UserError(f"--out {folder} cannot be made: {error.strerror}. Choose another folder.") from None
-        figure.set_dpi(options.dpi)
-        drawing.save(figure, path)
+        drawing.save(figure, path, dpi=options.dpi)
         print(f"{path}: {told}", flush=True)
     return 0
 

@@ -23,8 +23,8 @@ def require():
         raise UserError("Figures need matplotlib, which is not installed: pip install 'mp3net[plots]'.")
 
 
-def save(figure, path, format=None):
-    """Writes a `Figure` to `path` as png, svg or pdf (None: by its suffix); the same figure to the same bytes.
+def save(figure, path, format=None, dpi=DPI):
+    """Writes a `Figure` to `path` as png of `dpi`, svg or pdf (None: by its suffix); the same figure to the same bytes.
 
     The file appears under its name only when complete. Raises `OSError` where the disk refuses.
     """
@@ -35,7 +35,7 @@ def save(figure, path, format=None):
     drawn = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mp3net"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a title in a script that the font lacks has boxes in it
-        figure.savefig(drawn, format=format, metadata=undated)
+        figure.savefig(drawn, format=format, dpi=dpi, metadata=undated)
     partial = partial_name(path)
     try:
         with open(partial, "wb") as file:
