@@ -45,12 +45,19 @@ def test_a_critic_that_tells_nothing_apart_is_told():
     assert sum(map(len, found)) == 1 and "does not tell generated songs from real ones" in found[20][0]
 
 
-def test_a_critic_that_knows_its_recordings_is_told_by_the_median_of_previews():
-    other, like_fakes = {**WELL, "held_out_standing": 0.9}, {**WELL, "held_out_standing": 0.1}
-    found = said([WELL] * 30 + [other, like_fakes, other, WELL, like_fakes, WELL, like_fakes, WELL, like_fakes])
-    assert [len(each) for each in found[30:]] == [0, 0, 0, 0, 1, 0, 0, 0, 0]
-    assert "at 0.10" in found[34][0] and "by heart" in found[34][0] and "data.slicing" in found[34][0]
-    assert not any(said([WELL] * 30 + [like_fakes] * 2))  # two are too few
+def test_a_critic_that_knows_its_recordings_is_told_once_that_is_certain():
+    at = lambda *standings: [{**WELL, "held_out_standing": standing} for standing in standings]  # noqa: E731
+    found = said([WELL] * 30 + [*at(0.1, 0.2), WELL, *at(0.0, 0.1), WELL, *at(0.1)])
+    assert [len(each) for each in found[30:]] == [0, 0, 0, 0, 1, 0, 0]
+    assert "at 0.10 +- 0.04" in found[34][0] and "by heart" in found[34][0] and "data.slicing" in found[34][0]
+    assert not any(said([WELL] * 30 + at(0.1, 0.1, 0.1)))  # too few
+    assert not any(said([WELL] * 30 + at(1.4, -0.9, 0.8, -1.2, 1.6, -0.6, 0.9, -0.5)))  # too uncertain
+
+
+def test_a_critic_that_draws_ahead_slowly_is_told():
+    rows = [{**WELL, "wasserstein": 1.0 + 0.06 * max(0, i - 30)} for i in range(120)]
+    (sentence,) = [sentence for sentences in said(rows) for sentence in sentences]
+    assert "over time" in sentence and "critic_steps = 1" in sentence
 
 
 def test_a_run_has_time_to_begin():

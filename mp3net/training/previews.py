@@ -12,7 +12,6 @@ import numpy as np
 import soundfile
 import tensorflow as tf
 
-from mp3net.errors import UserError
 from mp3net.evaluation import exhibits, pictures
 from mp3net.evaluation.description import describe
 from mp3net.evaluation.scores import scores
@@ -60,9 +59,10 @@ class Previews:
         """Writes that of `step`, and returns what was measured, floats by name: none where it failed."""
         begun = time.monotonic()
         try:
-            return self._made(step)
-        except (OSError, tf.errors.OpError, UserError) as error:
-            reason = str(error).strip().splitlines() or ["no reason given"]
+            with tf.device("CPU"):
+                return self._made(step)
+        except Exception as error:  # whatever it is, it must not cost a run of days
+            reason = str(error).strip().splitlines() or [type(error).__name__]
             self._log(f"step {step}: no preview ({reason[0][:200]}); training goes on")
             return {}
         finally:
@@ -78,42 +78,46 @@ class Previews:
                 tf.io.gfile.rmtree(os.path.join(self._folder, name))
 
     def _made(self, step):
-        with tf.device("CPU"):
-            if self._twin is None:
-                self._begin()
-            for mine, theirs in zip(_variables(self._twin), _variables(self._system), strict=True):
-                mine.assign(theirs.numpy())
-            seeds = range(self._training.preview_songs)
-            songs = {f"seed {seed}": self._sampler.song(seed) for seed in seeds}
-            critic = self._twin.critic_scores(self._tensors, tf.constant(list(seeds), tf.int64))
+        if self._twin is None:
+            self._begin()
+        for mine, theirs in zip(_variables(self._twin), _variables(self._system), strict=True):
+            mine.assign(theirs.numpy())
+        seeds = range(self._training.preview_songs)
+        songs = {f"seed {seed}": self._sampler.song(seed) for seed in seeds}
         self._write(f"step-{step:08d}", songs)
         heard = [self._described(name, song) for name, song in songs.items()]
         found = scores(heard, self._real)[0]
         row = {name: found[name] for name in _FOLLOWED if found.get(name) is not None}
         row["silent_share"] = found["silent_generated"] / len(songs)
-        if critic is not None:
-            self._summaries.write_histograms(step, {f"score of {name}": each.numpy() for name, each in critic.items()})
-            row.update(_standing(critic))
-        self._summaries.write_sounds(step, self._excerpts("generated", songs))
-        self._summaries.write_pictures(step, self._pictures("generated", songs))
-        return row
+        critic = self._critic_scores(step)
+        histograms = {f"score of {name}": each for name, each in critic.items()}
+        sounds, drawn = self._excerpts("generated", songs), self._pictures("generated", songs)
+        self._summaries.write_preview(step, sounds, drawn, histograms)
+        return row | _standing(critic)
 
     def _begin(self):
         """The twin, and the real songs: decoded from the run's first examples, described and written once."""
-        system = self._system
-        self._twin = system.twin()
-        self._sampler = Sampler(self._twin)
-        count = self._training.preview_songs
-        self._tensors = {"real": self._data.examples(self._stage, count)}
-        held_out = self._data.held_out(self._stage.crop_samples)
-        if held_out is not None:
-            self._tensors["held out"] = held_out.examples(self._stage, count)
-        waves = [self._twin.representation.decode(tensor[None])[0].numpy() for tensor in self._tensors["real"]]
+        twin = self._system.twin()
+        tensors = self._data.examples(self._stage, self._training.preview_songs)
+        waves = [twin.representation.decode(tensor[None])[0].numpy() for tensor in tensors]
         real = {f"example {i}": wave for i, wave in enumerate(waves)}
         self._real = [self._described(name, wave, with_noise=True) for name, wave in real.items()]
+        self._held_out = self._data.held_out(self._stage.crop_samples)
         self._write("real", real)
-        self._summaries.write_sounds(0, self._excerpts("real", real))
-        self._summaries.write_pictures(0, self._pictures("real", real))
+        sounds, drawn = self._excerpts("real", real), self._pictures("real", real, twin)
+        self._summaries.write_preview(0, sounds, drawn, {})
+        self._sampler, self._twin = Sampler(twin), twin  # last: what fails before is tried again
+
+    def _critic_scores(self, step):
+        """The critic's scores `[n]` by name: of real examples, other ones at each preview, of held-out ones where there
+        are any, and of the songs; nothing where there is no critic.
+        """
+        count = self._training.preview_songs
+        tensors = {"real": self._data.examples(self._stage, count, first=step)}
+        if self._held_out is not None:
+            tensors["held out"] = self._held_out.examples(self._stage, count, first=step)
+        found = self._twin.critic_scores(tensors, tf.range(count, dtype=tf.int64)) or {}
+        return {name: each.numpy() for name, each in found.items()}
 
     def _described(self, name, wave, with_noise=False):
         return describe(name, np.nan_to_num(wave), self._system.rate_hz, self._system.bands, with_noise)
@@ -137,13 +141,13 @@ class Previews:
             found[f"{side}/{name}"] = file.getvalue()
         return found
 
-    def _pictures(self, side, songs):
+    def _pictures(self, side, songs, twin=None):
         """The spectrogram and the MDCT amplitudes of each song, as the bytes of PNGs."""
-        found = {}
+        found, encode = {}, (twin or self._twin).representation.encode
         for name, song in songs.items():
             clean = np.nan_to_num(song)
             found[f"{side} spectrogram/{name}"] = pictures.spectrogram(clean, self._system.rate_hz).png
-            amplitudes = self._twin.representation.encode(clean[None])[0].numpy()
+            amplitudes = encode(clean[None])[0].numpy()
             found[f"{side} amplitudes/{name}"] = pictures.signed(amplitudes.mean(axis=-1))
         return found
 
@@ -153,9 +157,11 @@ def _standing(scores):
 
     Nothing where nothing is held out, or where it does not tell those two apart.
     """
+    if "held out" not in scores:
+        return {}
     means = {name: float(np.mean(each)) for name, each in scores.items()}
     gap = means["real"] - means["generated"]
-    if "held out" not in means or not gap > np.std(scores["real"]) / 2:
+    if not (gap > np.std(scores["real"]) / 2 and np.isfinite(means["held out"])):
         return {}
     return {"held_out_standing": (means["held out"] - means["generated"]) / gap}
 

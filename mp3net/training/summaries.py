@@ -1,5 +1,6 @@
 """What a run writes for people: the line it prints, `metrics.jsonl`, TensorBoard scalars. The only writer of them."""
 
+import contextlib
 import json
 import os
 import struct
@@ -23,7 +24,8 @@ class Summaries:
         with tf.io.gfile.GFile(partial, "w") as file:
             file.write("".join(kept))
         tf.io.gfile.rename(partial, self._path, overwrite=True)
-        self._writer = tf.summary.create_file_writer(os.path.join(str(workdir), "tensorboard"))
+        self._folder = os.path.join(str(workdir), "tensorboard")
+        self._writer = tf.summary.create_file_writer(self._folder)
 
     def write(self, step, row):
         """Appends a row: `step` and floats by name."""
@@ -34,30 +36,23 @@ class Summaries:
                 tf.summary.scalar(name, value)
         self._writer.flush()
 
-    def write_sounds(self, step, sounds):
-        """Sounds, the bytes of WAV files, by name, for TensorBoard."""
+    def write_preview(self, step, sounds, pictures, numbers):
+        """For TensorBoard: sounds, the bytes of WAV files, pictures, those of PNG files, and numbers `[n]`, by name.
+
+        Into a file of its own, which is closed: on gs:// each flush of a file writes all of it anew.
+        """
         kind = audio.create_summary_metadata(None, None, encoding=audio.Encoding.Value("WAV"))
-        self._write_encoded(step, kind, {name: [[wav, b""]] for name, wav in sounds.items()})
-
-    def write_pictures(self, step, pictures):
-        """Pictures, the bytes of PNG files, by name, for TensorBoard."""
-        sizes = {name: struct.unpack(">II", png[16:24]) for name, png in pictures.items()}  # as its header has them
-        encoded = {name: [*(str(size).encode() for size in sizes[name]), png] for name, png in pictures.items()}
-        self._write_encoded(step, image.create_summary_metadata(None, None), encoded)
-
-    def _write_encoded(self, step, kind, values):
-        # Encoded already: TensorFlow's own way there goes through operations that some processors complain of.
-        with self._writer.as_default(step=step):
-            for name, value in values.items():
-                tf.summary.write(name, tf.constant(value, tf.string), metadata=kind)
-        self._writer.flush()
-
-    def write_histograms(self, step, values):
-        """Numbers `[n]` by name, for TensorBoard."""
-        with self._writer.as_default(step=step):
-            for name, each in values.items():
+        values = {name: ([[wav, b""]], kind) for name, wav in sounds.items()}
+        for name, png in pictures.items():
+            size = (str(pixels).encode() for pixels in struct.unpack(">II", png[16:24]))  # as its header has them
+            values[name] = [*size, png], image.create_summary_metadata(None, None)
+        writer = tf.summary.create_file_writer(os.path.join(self._folder, "previews"))
+        with contextlib.closing(writer), writer.as_default(step=step):
+            # Encoded already: TensorFlow's own way there goes through operations that some processors complain of.
+            for name, (value, metadata) in values.items():
+                tf.summary.write(name, tf.constant(value, tf.string), metadata=metadata)
+            for name, each in numbers.items():
                 tf.summary.histogram(name, each)
-        self._writer.flush()
 
     def write_text(self, step, name, text):
         """A sentence, for TensorBoard."""

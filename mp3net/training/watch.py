@@ -3,11 +3,13 @@
 What it looks at are a run's rows. Each thing is said when it begins, and again only after it has passed.
 """
 
+import statistics
 from collections import deque
 
 _ROWS = 10  # of the past that a row is compared with
 _STARTED = 20  # rows that a run is given to begin with
-_PREVIEWS = 3  # of which the median counts, where few songs make a number uncertain
+_PREVIEWS = 8  # that count, at most, where few songs make a number uncertain: each is of other ones
+_FEWEST_PREVIEWS = 4
 
 
 class Watch:
@@ -16,6 +18,7 @@ class Watch:
     def __init__(self):
         self._rows, self._standing, self._count = deque(maxlen=_ROWS), set(), 0
         self._held_out = deque(maxlen=_PREVIEWS)
+        self._first = []  # the wasserstein estimates of the rows after those that a run begins with
 
     def look(self, row):
         """The sentences that a row, floats by name, gives rise to: those that were not true of the row before."""
@@ -27,6 +30,8 @@ class Watch:
         new = [sentence for name, sentence in found.items() if name not in self._standing]
         self._standing = set(found) | silent
         self._rows.append(row)
+        if self.started and len(self._first) < _ROWS and "wasserstein" in row:
+            self._first.append(row["wasserstein"])
         return new
 
     @property
@@ -36,8 +41,18 @@ class Watch:
 
     @property
     def held_out(self):
-        """Where held-out music stands for the critic (previews.py), by the last previews; None while they are few."""
-        return sorted(self._held_out)[_PREVIEWS // 2] if len(self._held_out) == _PREVIEWS else None
+        """Where held-out music stands for the critic (previews.py): (mean, its standard error) by the last previews;
+        None while they are few.
+        """
+        count = len(self._held_out)
+        if count < _FEWEST_PREVIEWS:
+            return None
+        return statistics.fmean(self._held_out), statistics.stdev(self._held_out) / count**0.5
+
+    @property
+    def first_gap(self):
+        """The median of the wasserstein estimate once the run had begun; None before."""
+        return statistics.median(self._first) if len(self._first) == _ROWS else None
 
     def usual(self, name):
         """The median of a number over the last rows, None while they are few."""
@@ -63,6 +78,12 @@ def _strong(row, watch):
             f"the critic has grown far ahead (wasserstein {usual:.3g} before, {gap:.3g} now): G learns little from it. "
             "Try MP3net.critic_steps = 1, or a lower learning rate."
         )
+    first = watch.first_gap
+    if first is not None and usual is not None and 0 < 5 * first < usual:
+        return (
+            f"the critic has drawn far ahead over time (wasserstein {first:.3g} at first, {usual:.3g} now): G learns "
+            "little from it. Try MP3net.critic_steps = 1, or a lower learning rate."
+        )
     return None
 
 
@@ -87,12 +108,12 @@ def _waiting(row, watch):
 
 
 def _memory(row, watch):
-    standing = watch.held_out
-    if watch.started and standing is not None and standing < 0.3:
+    standing, error = watch.held_out or (1.0, 0.0)
+    if watch.started and standing + 2 * error < 0.5:
         return (
-            f"the critic scores held-out music like generated songs (at {standing:.2f}, where 0 is these and 1 what it "
-            "is trained on): it knows the recordings by heart, and G learns to copy them. Stop here, or train on more "
-            "of them; data.slicing = 'random' makes more of what there is."
+            f"the critic scores held-out music like generated songs (at {standing:.2f} +- {error:.2f}, where 0 is "
+            "these and 1 what it is trained on): it knows the recordings by heart, and G learns to copy them. Stop "
+            "here, or train on more of them; data.slicing = 'random' makes more of what there is."
         )
     return None
 
