@@ -26,7 +26,7 @@ def main():
     parser.add_argument("--songs", type=int, default=64, help="how many songs, and how many real crops in each half")
     options = parser.parse_args()
     checkpoint = checkpoints.find(options.workdir)
-    training, settings = configuration.load([f"{checkpoint.path}/config.gin"])
+    training, settings = configuration.read(checkpoint.configuration, checkpoint.path)
     real, other = real_measures(training, settings, options)
     trained = songs_measures(systems.for_sampling(checkpoint), options.songs)
     untrained = songs_measures(training.system.build(seed=training.seed), options.songs)

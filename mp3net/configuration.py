@@ -22,8 +22,8 @@ from mp3net.model.phases import Phase
 from mp3net.training.system import System
 from mp3net.training.trainer import Training
 
-for _made in (Architecture, Execution, Perception, MP3net, Phase):
-    gin.external_configurable(_made, module="mp3net")
+for _each in (Architecture, Execution, Perception, MP3net, Phase):
+    gin.external_configurable(_each, module="mp3net")
 _data = gin.external_configurable(DataSettings, "data", module="mp3net")
 _training = gin.external_configurable(Training, "train", module="mp3net")
 
@@ -58,17 +58,27 @@ def load(names, parameters=()):
     if not names:
         raise UsageError(f"--gin is missing: a gin file, or one of {', '.join(shipped())}.")
     files = [str(find(name)) for name in names]
+    title = ", ".join(map(str, names))
+    return _made(lambda: gin.parse_config_files_and_bindings(files, list(parameters), skip_unknown=False), title)
+
+
+def read(text, title):
+    """As `load`, of the text of a configuration, such as a checkpoint's; `title` is whose, for messages."""
+    return _made(lambda: gin.parse_config(text, skip_unknown=False), title)
+
+
+def _made(parse, title):
     logging.getLogger().addFilter(_not_gins)  # it logs what it raises
     gin.clear_config()
     try:
-        gin.parse_config_files_and_bindings(files, list(parameters), skip_unknown=False)
+        parse()
         training, data = _training(), _data()
     except (
         Exception
     ) as error:  # a configuration is code of gin's language: what it raises is as varied as what it may hold
-        raise UserError(f"{', '.join(map(str, names))}: {_said(error)}") from None
+        raise UserError(f"{title}: {_said(error)}") from None
     if not isinstance(training.system, System):
-        raise UserError(f"{', '.join(map(str, names))}: train.system is {training.system!r}; it is @MP3net().")
+        raise UserError(f"{title}: train.system is {training.system!r}; it is @MP3net().")
     return training, data
 
 

@@ -1,7 +1,6 @@
 """python -m mp3net.evaluate: how good songs are, against real ones, as one row of numbers for each checkpoint."""
 
 import dataclasses
-import itertools
 import os
 import sys
 
@@ -11,6 +10,7 @@ from mp3net import cli
 from mp3net.errors import UsageError, UserError
 
 _SHORTEST_S, _LONGEST_S = 0.5, 300.0
+_MOST = 1000.0  # of a sample: 60 dB above full scale is no sound, nor is what is not a number
 
 
 def main(arguments=None):
@@ -52,8 +52,8 @@ def _parser():
     )
     add("--training_songs", type=int, default=0, metavar="N", help="look for copies among N crops, not --n (0)")
     add("--n", type=int, default=64, metavar="N", help="songs of each side, at most (default: 64)")
-    add("--first_seed", type=int, default=0, metavar="S", help="--ckpt makes the songs of seeds S to S+N-1 (0)")
-    add("--bands", type=int, default=128, metavar="N", help="MDCT bands that --generated is measured through (128)")
+    add("--first_seed", type=int, metavar="S", help="--ckpt makes the songs of seeds S to S+N-1 (0)")
+    add("--bands", type=int, metavar="N", help="MDCT bands that --generated is measured through (128)")
     return parser
 
 
@@ -64,6 +64,11 @@ def _check(options):
         raise UsageError("--data is missing: the real songs that --ckpt is compared with.")
     if options.generated and not options.real:
         raise UsageError("--real is missing: a folder of recordings that --generated is compared with.")
+    wrong, right = (("real", "bands"), "ckpt") if options.ckpt else (("data", "first_seed"), "generated")
+    for name in wrong:
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} does not go with --{right}; leave it out.")
+    options.first_seed, options.bands = options.first_seed or 0, 128 if options.bands is None else options.bands
     for name, least in (("n", 1), ("first_seed", 0), ("bands", 8), ("training_songs", 0)):
         if getattr(options, name) < least:
             raise UsageError(f"--{name} {getattr(options, name)}: it must be at least {least}.")
@@ -72,50 +77,77 @@ def _check(options):
 def _checkpoints(options):
     """A row for each checkpoint asked for, and those of its songs."""
     from mp3net import configuration, systems
-    from mp3net.training import checkpoints, devices
+    from mp3net.training import devices
     from mp3net.training.sampling import Sampler
 
     devices.exact_float32()
-    found = [each for path in options.ckpt for each in checkpoints.every(path) or [checkpoints.find(path)]]
     known = {}  # real songs, by what they depend on: those of one run are described once
-    for checkpoint in found:
-        training, settings = configuration.load([os.path.join(checkpoint.path, "config.gin")])
+    for checkpoint in _found(options.ckpt):
+        _, settings = configuration.read(checkpoint.configuration, checkpoint.path)
         system = systems.for_sampling(checkpoint)
-        key = (system.rate_hz, system.sizes.bands, system.sizes.song_samples, settings)
-        if key not in known:
-            length_s = system.sizes.song_samples / system.rate_hz
-            kind = _Kind(system.rate_hz, system.sizes.bands, length_s, system.channels)
-            known[key] = _Real(options.data, settings, kind, options)
-        sampler = Sampler(system)
+        length_s = system.sizes.song_samples / system.rate_hz
+        kind = _Kind(system.rate_hz, system.bands, length_s, system.channels, settings, whole_too=False)
+        if kind not in known:
+            known[kind] = _Real(options.data, kind, options)
+        if checkpoint.host_state.get("data") not in (None, known[kind].identity):
+            print(f"{options.data} is not what {checkpoint.path} was trained on: nothing is known of copies of that")
+        make = Sampler(system).song
         seeds = range(options.first_seed, options.first_seed + options.n)
-        songs = _Songs(((f"seed {seed}", sampler.song(seed)) for seed in seeds), len(seeds))
-        generated = _describe(f"step {checkpoint.step}", songs, system.rate_hz, system.sizes.bands)
-        yield known[key].compared({"step": checkpoint.step, "checkpoint": checkpoint.path}, generated)
+        songs = [(f"seed {seed}", None, lambda seed=seed, make=make: (make(seed), 1.0)) for seed in seeds]
+        generated = _describe(f"step {checkpoint.step}", songs, kind)
+        yield known[kind].compared({"step": checkpoint.step, "checkpoint": checkpoint.path}, generated)
+
+
+def _found(paths):
+    """The checkpoints that `--ckpt` names, those that a run keeps being each looked at first."""
+    from mp3net.training import checkpoints
+
+    for path in paths:
+        kept = checkpoints.every(path)
+        for i, checkpoint in enumerate(kept):
+            try:
+                yield checkpoints.find(checkpoint.path)  # looks at the sizes of its files too
+            except UserError as error:
+                if i == len(kept) - 1:
+                    raise
+                print(f"step {checkpoint.step} is left out: {error}")
+        if not kept:
+            yield checkpoints.find(path)
 
 
 def _folders(options):
     """The one row of two folders, and those of its songs."""
+    from mp3net.data.excerpts import Excerpt
     from mp3net.data.pipeline import DataSettings
 
-    corpus = _open(options.generated, DataSettings(peak=None), 1)
-    recordings = corpus.recordings[: options.n]
+    recordings = _open(options.generated, DataSettings(upmix=True), 1).recordings[: options.n]
     rate_hz = recordings[0].rate_hz
     length_s = min(_LONGEST_S, float(np.median([recording.duration_s for recording in recordings])))
-    songs = _Songs(((each.audio_filename, _beginning(each, rate_hz)) for each in recordings), len(recordings))
-    generated = _describe("generated songs", songs, rate_hz, options.bands)
-    kind = _Kind(rate_hz, options.bands, length_s, 1)
-    real = _Real(options.real, DataSettings(peak=None), kind, options)
+    kind = _Kind(rate_hz, options.bands, length_s, 2, DataSettings(peak=None, upmix=True), whole_too=True)
+    songs = []
+    for recording in recordings:
+        if recording.duration_s > _LONGEST_S:
+            name, seconds = recording.audio_filename, recording.duration_s
+            print(f"{name}: {seconds:.0f} s; its first {_LONGEST_S:.0f} s are measured")
+        part = Excerpt(recording, 0.0, min(_LONGEST_S, recording.duration_s))
+        songs.append((recording.audio_filename, None, lambda part=part: part.read(rate_hz, 2)))
+    generated = _describe("generated songs", songs, kind)
+    real = _Real(options.real, kind, options)
     yield real.compared({"generated": options.generated, "real": options.real}, generated)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """What songs are like that real ones are cut to: `channels` is how many a recording must have at least."""
+    """What songs are like, and so real ones: `channels` at most; `settings` is `DataSettings`, which recordings are
+    trained on and at what level; `whole_too` takes recordings that are shorter than a song.
+    """
 
     rate_hz: int
     bands: int
     length_s: float
     channels: int
+    settings: object
+    whole_too: bool
 
 
 class _Real:
@@ -123,60 +155,57 @@ class _Real:
 
     Args:
       folder: of the recordings.
-      settings: `DataSettings`: which of them are trained on, and their level.
       kind: `_Kind` of the songs.
-      options: the command's; held out are the recordings of its `held_out`, or what `settings` leave out of `folder`.
+      options: the command's; held out are the recordings of its `held_out`, or what the settings leave out of `folder`.
     """
 
-    def __init__(self, folder, settings, kind, options):
-        corpus = _open(folder, settings, kind.channels)
-        crops = _crops(corpus.recordings, max(options.n, options.training_songs), kind.length_s)
-        self.described = _describe(
-            "real songs", _cut(crops[: options.n], settings, kind), kind.rate_hz, kind.bands, True
+    def __init__(self, folder, kind, options):
+        from mp3net.data.excerpts import excerpts
+
+        corpus = _open(folder, kind.settings, 1 if kind.whole_too else kind.channels)
+        self.identity = corpus.identity
+        found, ends = excerpts(corpus.recordings, kind.length_s, kind.whole_too)
+        self._searched, self._all = max(options.n, options.training_songs), len(found) + len(ends)
+        self.described = _describe("real songs", _cut(found[: options.n], kind), kind, with_noise=True)
+        ends = ends[: max(0, self._searched - len(found))]
+        self.more, self.ends = (
+            _featured("training songs", _cut(part, kind), kind.rate_hz) if part else []
+            for part in (found[options.n : self._searched], ends)
         )
-        more = _cut(crops[options.n :], settings, kind)
-        self.more = _featured("training songs", more, kind.rate_hz) if len(more) else []
         folder, splits = (options.held_out, None) if options.held_out else (folder, corpus.other_splits)
-        settings = dataclasses.replace(settings, splits=splits, years=None if options.held_out else settings.years)
-        self.held_out = _aside(folder, settings, kind, options) if options.held_out or splits else []
+        years = None if options.held_out else kind.settings.years
+        kind = dataclasses.replace(kind, settings=dataclasses.replace(kind.settings, splits=splits, years=years))
+        self.held_out = _aside(folder, kind, options) if options.held_out or splits else []
 
     def compared(self, start, generated):
         """(the row that begins with `start`, the rows of its songs)."""
         from mp3net.evaluation.scores import of_songs, scores
 
-        row, notes = scores(generated, self.described, self.held_out, self.more)
-        songs = of_songs(generated, self.described, self.more)
-        step = {"step": start["step"]} if "step" in start else {}
-        return {**start, **row, "notes": "; ".join(notes)}, [{**step, **song} for song in songs]
-
-
-class _Songs:
-    """An iterable of (name, waveform) of known length."""
-
-    def __init__(self, songs, count):
-        self._songs, self._count = songs, count
-
-    def __iter__(self):
-        return iter(self._songs)
-
-    def __len__(self):
-        return self._count
+        row, notes = scores(generated, self.described, self.held_out, self.more, self.ends)
+        if self._searched < self._all:
+            notes.append(f"copies were looked for among {self._searched} of {self._all} excerpts: --training_songs")
+        of_which = {name: start[name] for name in ("checkpoint", "step") if name in start}
+        songs = of_songs(generated, self.described, self.more + self.ends)
+        return {**start, **row, "notes": "; ".join(notes)}, [{**of_which, **song} for song in songs]
 
 
 def _open(folder, settings, channels):
     from mp3net.data.corpus import open_corpus
 
-    corpus = open_corpus(folder, settings.years, settings.splits, channels, upmix=True)
+    corpus = open_corpus(folder, settings.years, settings.splits, channels, settings.upmix)
     for line in corpus.remarks():
         print(line)
     return corpus
 
 
-def _aside(folder, settings, kind, options):
+def _aside(folder, kind, options):
     """Held-out songs, described; none, with a line, where nobody asked for a folder that has none."""
+    from mp3net.data.excerpts import excerpts
+
     try:
-        crops = _crops(_open(folder, settings, kind.channels).recordings, options.n, kind.length_s)
-        return _describe("held-out songs", _cut(crops, settings, kind), kind.rate_hz, kind.bands)
+        corpus = _open(folder, kind.settings, 1 if kind.whole_too else kind.channels)
+        found, _ = excerpts(corpus.recordings, kind.length_s, kind.whole_too)
+        return _describe("held-out songs", _cut(found[: options.n], kind), kind)
     except UserError as error:
         if options.held_out:
             raise
@@ -184,81 +213,51 @@ def _aside(folder, settings, kind, options):
         return []
 
 
-def _cut(crops, settings, kind):
-    """`_Songs` of `_crops`, at the level that training sees."""
-    from mp3net.audio import files
-
-    def read(recording, start_s):
-        samples = None if recording.duration_s <= kind.length_s else round(kind.length_s * kind.rate_hz)
-        waveform = _read(recording, round(start_s * kind.rate_hz), samples, kind.rate_hz)
-        if settings.peak is None:
-            return waveform
-        peak = recording.peak or files.peak(recording.path, kind.rate_hz, _channels(recording))
-        return waveform * (settings.peak / peak if peak > 0 else 1.0)
-
-    return _Songs(
-        ((f"{each.audio_filename} at {start_s:.1f} s", read(each, start_s)) for each, start_s in crops), len(crops)
-    )
-
-
-def _crops(recordings, count, length_s):
-    """(recording, first second) of crops that do not overlap, a recording's turn coming again when all have had one;
-    recordings shorter than `length_s` are taken whole.
-    """
-    order = np.random.default_rng(0).permutation(len(recordings))
-    starts = []
-    for i in order:
-        slices = max(1, int(recordings[i].duration_s / length_s))
-        places = np.random.default_rng([1, int(i)]).permutation(slices)
-        starts.append([(recordings[i], float(place * length_s)) for place in places])
-    turns = itertools.chain.from_iterable(itertools.zip_longest(*starts))
-    return list(itertools.islice((crop for crop in turns if crop is not None), count))
-
-
-def _beginning(recording, rate_hz):
-    """A recording, or what of it can be held and measured at once."""
-    if recording.duration_s <= _LONGEST_S:
-        return _read(recording, 0, None, rate_hz)
-    print(f"{recording.audio_filename}: {recording.duration_s:.0f} s; its first {_LONGEST_S:.0f} s are measured")
-    return _read(recording, 0, round(_LONGEST_S * rate_hz), rate_hz)
-
-
-def _channels(recording):
-    return min(2, recording.channels)
-
-
-def _read(recording, start, count, rate_hz):
-    """A stretch of a recording, all of it where `count` is None: `[sample, channel]`, its own channels, two at most."""
-    from mp3net.audio import files, resample
-
-    whole = resample.output_frames(recording.frames, recording.rate_hz, rate_hz)
-    count = whole if count is None else min(count, whole - start)
-    return files.read_crop(recording.path, start, count, rate_hz, _channels(recording))
+def _cut(excerpts, kind):
+    """Songs of excerpts: (name, recording, function that reads it)."""
+    rest = kind.rate_hz, kind.channels, kind.settings.peak
+    return [(each.name, each.recording.audio_filename, lambda each=each: each.read(*rest)) for each in excerpts]
 
 
 def _usable(title, songs, rate_hz):
-    """Those songs that can be measured, with a bar that says how far it is and a line for what is wrong with one."""
+    """(name, recording, waveform, full scale) of songs that can be measured, with a bar that says how far it is, and a
+    line for what is wrong with one.
+    """
     import tqdm
 
-    for name, waveform in tqdm.tqdm(songs, title, unit="song", disable=not sys.stderr.isatty()):
+    from mp3net.audio.riff import AudioFileError
+
+    for name, recording, read in tqdm.tqdm(songs, title, unit="song", disable=not sys.stderr.isatty()):
+        try:
+            waveform, full_scale = read()
+        except AudioFileError as error:
+            print(f"left out {error}")
+            continue
         if len(waveform) < _SHORTEST_S * rate_hz:
             print(f"left out {name}: shorter than {_SHORTEST_S} s")
             continue
-        bad = np.size(waveform) - np.count_nonzero(np.isfinite(waveform))
-        if bad:
-            print(f"{name}: {bad} samples are not a number, and count as silence")
-            waveform = np.nan_to_num(waveform, nan=0.0, posinf=0.0, neginf=0.0)
-        yield name, waveform
+        sound = np.abs(waveform) < _MOST
+        if not sound.all():
+            print(f"{name}: {sound.size - np.count_nonzero(sound)} samples are not a number, and count as silence")
+            waveform = np.where(sound, waveform, 0.0)
+        yield name, recording, waveform, full_scale
 
 
-def _describe(title, songs, rate_hz, bands, with_noise=False):
+def _describe(title, songs, kind, with_noise=False):
     """`Description`s of songs, one at a time."""
     from mp3net.evaluation.description import describe
 
-    found = [describe(name, song, rate_hz, bands, with_noise) for name, song in _usable(title, songs, rate_hz)]
+    found = []
+    for name, recording, waveform, full_scale in _usable(title, songs, kind.rate_hz):
+        found.append(describe(name, waveform, kind.rate_hz, kind.bands, with_noise, full_scale))
+        found[-1].recording = recording
     if not found:
-        raise UserError(f"There are no {title} to score: all are shorter than {_SHORTEST_S} s.")
+        raise UserError(f"There are no {title} to score: all are shorter than {max(_SHORTEST_S, _least(kind)):.4g} s.")
     return found
+
+
+def _least(kind):
+    return 0.0 if kind.whole_too else kind.length_s
 
 
 def _featured(title, songs, rate_hz):
@@ -266,7 +265,7 @@ def _featured(title, songs, rate_hz):
     from mp3net.evaluation.description import features
     from mp3net.evaluation.song import Song
 
-    return [(name, features(Song(name, song, rate_hz))) for name, song in _usable(title, songs, rate_hz)]
+    return [(name, features(Song(name, song, rate_hz))) for name, _, song, _ in _usable(title, songs, rate_hz)]
 
 
 def _print(row):

@@ -225,6 +225,8 @@ def _curves(options):
     from mp3net.evaluation import log
 
     found, warnings = log.curves(options.workdir, _CURVES)
+    if not any(len(steps) for steps, _ in found.values()):
+        raise UserError(f"{log.path_of(options.workdir)} has no rows yet: they come every train.log_every steps.")
     told = "; WARNING: ".join([f"{len(found['wasserstein'][0])} rows of {options.workdir}", *warnings])
     return plots.curves(found, f"Training: {_name(options, 'workdir')}"), told
 

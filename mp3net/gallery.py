@@ -223,13 +223,14 @@ def real_songs(checkpoint, system, folder, count, note):
 
     from mp3net.audio import files
     from mp3net.audio.riff import AudioFileError
+    from mp3net.data.excerpts import gain
     from mp3net.data.pipeline import DataSettings, Pipeline
 
     settings, seed = DataSettings(), 0
     if checkpoint.configuration.strip():
         from mp3net import configuration
 
-        training, settings = configuration.load([os.path.join(checkpoint.path, "config.gin")])
+        training, settings = configuration.read(checkpoint.configuration, checkpoint.path)
         seed = training.seed
     rate_hz, channels = system.rate_hz, system.channels
     pipeline = Pipeline(folder, settings, rate_hz, channels, tf.identity, system.representation.overlap, seed)
@@ -246,18 +247,19 @@ def real_songs(checkpoint, system, folder, count, note):
         if index in damaged:
             continue
         try:
-            peak = recording.peak
-            if peak is None and settings.peak is not None:
-                peak = files.peak(recording.path, rate_hz, channels, settings.upmix)
+            scale = gain(recording, settings.peak, rate_hz, channels, settings.upmix)
             crop = files.read_crop(recording.path, start, plan.crop_samples, rate_hz, channels, settings.upmix)
         except AudioFileError as error:
             damaged.add(index)
             note(f"{error}.")
             continue
-        gain = settings.peak / peak if settings.peak is not None and peak > 0 else 1.0
         at = start / rate_hz
         where = f"from {int(at) // 60}:{int(at) % 60:02d}"
-        yield recording.title, f"{recording.composer}, {where}" if recording.composer else where, gain * crop
+        yield (
+            recording.title,
+            f"{recording.composer}, {where}" if recording.composer else where,
+            np.float32(scale) * crop,
+        )
         made += 1
         if made == count:
             return

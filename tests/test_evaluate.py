@@ -100,6 +100,7 @@ def test_what_training_left_out_is_compared_too(run, tmp_path):
     assert done.returncode == 0, done.stderr
     (row,) = table(tmp_path / "scores")
     assert row["songs_real"] == 5 and row["songs_held_out"] == 5 and row["nearest_held_out"] > 0
+    assert row["frechet_distance_floor"] is not None
     songs = list(csv.DictReader((tmp_path / "scores" / "songs.csv").open()))
     assert len(songs) == 5 and songs[0]["step"] == "4" and songs[3]["song"] == "seed 3"
     assert {song["nearest_recording"].split()[0] for song in songs} <= {f"piece-{i}.wav" for i in (0, 2, 4)} | {""}
@@ -149,14 +150,36 @@ def test_what_cannot_be_scored_is_told(run, tmp_path):
     assert_told(told, 1, "There are no generated songs to score: all are shorter than 0.5 s")
 
 
-def test_crops_take_turns_among_recordings_and_do_not_overlap():
-    class Recording:
-        def __init__(self, name, duration_s):
-            self.name, self.duration_s = name, duration_s
+def test_flags_that_do_not_go_together_are_told(run, tmp_path):
+    workdir, corpus = run
+    out = ("--data", corpus, "--out", tmp_path)
+    assert_told(command("evaluate", "--ckpt", workdir, *out, "--bands", 64), 2, "--bands does not go with --ckpt")
+    assert_told(command("evaluate", "--generated", corpus, "--real", corpus, *out), 2, "--data does not go with")
 
-    recordings = [Recording("long", 100.0), Recording("middle", 25.0), Recording("short", 3.0)]
-    crops = evaluate._crops(recordings, 50, 10.0)
-    assert {recording.name for recording, _ in crops[:3]} == {"long", "middle", "short"}
-    starts = {name: sorted(start for each, start in crops if each.name == name) for name in ("long", "middle", "short")}
-    assert starts == {"long": [10.0 * i for i in range(10)], "middle": [0.0, 10.0], "short": [0.0]}
-    assert evaluate._crops(recordings, 2, 10.0) == crops[:2]
+
+def test_what_is_odd_among_real_songs_is_left_out_and_told(run, tmp_path):
+    """More channels than two, one cut short in the middle, samples beyond all bounds; lists in the configuration."""
+    workdir, _ = run
+    write_corpus(tmp_path / "corpus", count=4)
+    soundfile.write(tmp_path / "corpus" / "six.wav", np.tile(tones(4, 4000, 1), (1, 6)), 4000)
+    whole = soundfile.read(tmp_path / "corpus" / "piece-1.wav")[0]
+    soundfile.write(tmp_path / "corpus" / "broken.flac", whole, 4000)
+    content = (tmp_path / "corpus" / "broken.flac").read_bytes()
+    (tmp_path / "corpus" / "broken.flac").write_bytes(content[: len(content) // 2])
+    whole[50] = 1e20
+    soundfile.write(tmp_path / "corpus" / "loud.wav", whole, 4000, subtype="FLOAT")
+    folders = ("--generated", tmp_path / "corpus", "--real", tmp_path / "corpus", "--out", tmp_path / "scores")
+    done = command("evaluate", *folders)
+    assert done.returncode == 0, done.stderr
+    assert "broken.flac" in done.stdout and "2 samples are not a number" in done.stdout
+    assert table(tmp_path / "scores")[0]["songs_real"] == 6
+    gin = tmp_path / "tiny.gin"
+    gin.write_text(TINY + "Architecture.base = (32, 2)\ndata.splits = ['train']\ntrain.steps = 4\n")
+    line = ("--gin", gin, "--data", tmp_path / "corpus", "--workdir", tmp_path / "run")
+    assert command("train", *line).returncode == 0
+    flags = ("--data", tmp_path / "corpus", "--out", tmp_path / "scores", "--n", 2)
+    done = command("evaluate", "--ckpt", tmp_path / "run", workdir, *flags, "--first_seed", 7)
+    assert done.returncode == 0, done.stderr
+    songs = list(csv.DictReader((tmp_path / "scores" / "songs.csv").open()))
+    assert [song["song"] for song in songs] == ["seed 7", "seed 8"] * 3
+    assert "is not what" in done.stdout and "copies were looked for among 2 of" in done.stdout

@@ -20,7 +20,7 @@ import soundfile
 import tensorflow as tf
 from helpers import TINY, assert_close, assert_told, command, tones, write_corpus
 
-from mp3net import configuration, gallery
+from mp3net import configuration, gallery, systems
 from mp3net.audio import bark
 from mp3net.audio.mdct import MDCT
 from mp3net.errors import UsageError, UserError
@@ -206,6 +206,18 @@ def test_a_gallery_of_everything(workdir, corpus, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "12 songs" in told and "largest error < −120 dB" in told and "distance 0.0 dB" in told
     assert [path.name for path in (tmp_path / "new" / "page").iterdir()] == ["index.html"]
+
+
+def test_recordings_are_at_the_level_that_training_hears(workdir, tmp_path):
+    quiet = 0.1 * tones(4.0, 4000)
+    quiet[2000] = 0.2  # the peak, in some crops or in none
+    soundfile.write(tmp_path / "quiet.wav", quiet, 4000, subtype="FLOAT")
+    checkpoint = checkpoints.find(workdir)
+    system = systems.for_sampling(checkpoint)
+    (title, _, crop), *_ = gallery.real_songs(checkpoint, system, tmp_path, 1, print)
+    scaled = quiet * 0.999 / 0.2
+    starts = [i for i in range(len(quiet) - len(crop) + 1) if np.allclose(scaled[i : i + len(crop)], crop, atol=1e-4)]
+    assert title == "quiet" and len(starts) == 1
 
 
 def test_a_song_is_the_one_that_generate_makes(workdir, tmp_path):

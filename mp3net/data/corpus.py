@@ -1,6 +1,7 @@
 """Folders of recordings: MAESTRO with its metadata CSV, what `mp3net.prepare` wrote, any tree of audio files."""
 
 import csv
+import hashlib
 import io
 import math
 import os
@@ -81,6 +82,12 @@ class Corpus:
         """The rate that all recordings share, or None."""
         rates = {recording.rate_hz for recording in self.recordings}
         return rates.pop() if len(rates) == 1 else None
+
+    @property
+    def identity(self):
+        """What tells one set of recordings from another, as plain JSON: how many, and a digest of names and lengths."""
+        names = [(os.path.splitext(each.audio_filename)[0], round(each.duration_s, 2)) for each in self.recordings]
+        return {"recordings": len(names), "digest": hashlib.sha256(repr(names).encode()).hexdigest()[:16]}
 
     def remarks(self):
         """A line for each note, and for the first recordings that were left out; one that counts the others."""

@@ -4,9 +4,6 @@ In order: position -> crop -> read (a seek, where the corpus is prepared; resamp
 encode -> batch -> the steps of a round -> prefetch.
 """
 
-import functools
-import hashlib
-import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +13,7 @@ from mp3net.audio import files
 from mp3net.audio.resample import output_frames
 from mp3net.data.corpus import open_corpus
 from mp3net.data.crops import CropPlan
+from mp3net.data.excerpts import gain
 from mp3net.errors import UserError, check_number
 
 READERS = ("soxr", "tensorflow-io")
@@ -45,8 +43,10 @@ class DataSettings:
         check_number("data.peak", self.peak, above=0, high=1, optional=True)
         check_number("data.threads", self.threads, low=1, whole=True, optional=True)
         for name in ("years", "splits"):
-            if not isinstance(getattr(self, name), tuple | list | None):
-                raise UserError(f"data.{name} is {getattr(self, name)!r}; it is a list, or None for all.")
+            chosen = getattr(self, name)
+            if not isinstance(chosen, tuple | list | None):
+                raise UserError(f"data.{name} is {chosen!r}; it is a list, or None for all.")
+            object.__setattr__(self, name, None if chosen is None else tuple(chosen))
 
 
 class Pipeline:
@@ -80,9 +80,8 @@ class Pipeline:
 
     @property
     def identity(self):
-        """What tells one set of recordings from another, as plain JSON: how many, and a digest of names and lengths."""
-        names = [(os.path.splitext(each.audio_filename)[0], round(each.duration_s, 2)) for each in self.recordings]
-        return {"recordings": len(names), "digest": hashlib.sha256(repr(names).encode()).hexdigest()[:16]}
+        """That of the corpus."""
+        return self.corpus.identity
 
     def plan(self, crop_samples):
         """The `CropPlan` of a stage."""
@@ -103,10 +102,17 @@ class Pipeline:
             return None
         return found
 
-    def examples(self, stage, count):
-        """The first `count` examples of a run that begins with `stage`, encoded: `[count, ...]`."""
+    def examples(self, stage, count, first=0):
+        """Examples `first` to `first + count` of a run that begins with `stage`, encoded: `[count, ...]`.
+
+        Raises `UserError` where one cannot be read.
+        """
         plan = self.plan(stage.crop_samples)
-        return tf.stack([self._example(plan, tf.constant(i, tf.int64)) for i in range(count)])
+        try:
+            return tf.stack([self._example(plan, tf.constant(first + i, tf.int64)) for i in range(count)])
+        except tf.errors.OpError as error:
+            told, self._error = self._error, None  # told by now: `error` is that of datasets
+            raise told or error from None
 
     def _example(self, plan, example):
         waveform = self._load(plan, example)
@@ -150,7 +156,7 @@ class Pipeline:
             recording = self.recordings[index]
             rate, channels = self.rate_hz, self.channels
             crop = files.read_crop(recording.path, start, plan.crop_samples, rate, channels, self.settings.upmix)
-            return crop if self.settings.peak is None else crop * self._gain(recording)
+            return crop * np.float32(self._gain(recording))
 
         return tf.numpy_function(self._noting_errors(read), [example], tf.float32, stateful=False)
 
@@ -167,6 +173,9 @@ class Pipeline:
             self.recordings, index, start, plan.crop_samples, self.rate_hz, self.channels
         )
 
+    def _gain(self, recording):
+        return gain(recording, self.settings.peak, self.rate_hz, self.channels, self.settings.upmix)
+
     def _noting_errors(self, function):
         """`function`, whose `UserError` is kept for `error`."""
 
@@ -178,13 +187,3 @@ class Pipeline:
                 raise
 
         return noting
-
-    @functools.cache  # noqa: B019 (a pipeline lives as long as its run)
-    def _gain(self, recording):
-        """What brings a recording to `settings.peak`; one whose corpus does not say its peak is read through once."""
-        if self.settings.peak is None:
-            return 1.0
-        peak = recording.peak
-        if peak is None:
-            peak = files.peak(recording.path, self.rate_hz, self.channels, self.settings.upmix)
-        return self.settings.peak / peak if peak > 0 else 1.0

@@ -67,7 +67,7 @@ def prepare(source, out, settings, years=None, splits=None, jobs=None, held_out=
     source, out = os.fspath(source), os.fspath(out)
     _check_folders(source, out)
     corpus = open_corpus(source, years, splits, settings.channels, settings.upmix)
-    aside = _held_out(corpus, held_out)
+    _check_held_out(corpus, held_out)
     os.makedirs(out, exist_ok=True)
     report = Report(out, settings, left_out=list(corpus.left_out), notes=list(corpus.notes))
     csv_path = os.path.join(out, corpus.csv_name or "metadata.csv")
@@ -99,22 +99,25 @@ def prepare(source, out, settings, years=None, splits=None, jobs=None, held_out=
             report.notes.append(
                 f"{len(others)} files of earlier runs, not chosen now, are in the folder but not in its CSV"
             )
-        _write_whole(csv_path, _csv_text(corpus, report, aside))
+        _write_whole(csv_path, _csv_text(corpus, report, _held_out(report, held_out)))
         _write_whole(os.path.join(out, REPORT_NAME), report.text() + "\n")
     return report
 
 
-def _held_out(corpus, share):
-    """The names of that share of the recordings, one at least; the same ones, mostly, when recordings are added."""
-    if not share:
-        return frozenset()
-    if corpus.csv_name is not None:
+def _check_held_out(corpus, share):
+    if share and corpus.csv_name is not None:
         raise UserError(f"--held_out {share}: {corpus.csv_name} has splits of its own; leave --held_out away.")
-    names = [recording.audio_filename for recording in corpus.recordings]
-    if len(names) < 2:
+    if share and len(corpus.recordings) < 2:
         raise UserError(f"--held_out {share}: takes 2 recordings or more, one to train on.")
-    ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
-    return frozenset(ranked[: min(max(1, round(share * len(names))), len(names) - 1)])
+
+
+def _held_out(report, share):
+    """The names of that share of the recordings taken, one at least; the same ones, mostly, when others are added."""
+    names = sorted(
+        (recording.audio_filename for recording, _, _ in report.taken),
+        key=lambda name: hashlib.sha256(name.encode()).digest(),
+    )
+    return frozenset(names[: min(max(1, round(share * len(names))), len(names) - 1)] if share else ())
 
 
 def _cores():

@@ -44,32 +44,39 @@ def constancy(pairs):
     return _mean([_correlation(first, last) for first, last in pairs])
 
 
-def shuffled(pairs):
-    """The same between the beginning of each song and the end of every other; None for fewer than 2 songs."""
+def shuffled(pairs, recordings):
+    """The same between the beginning of each song and the end of every other that is of another recording; None where
+    there is none.
+    """
     return _mean([
         _correlation(first, last)
         for i, (first, _) in enumerate(pairs)
         for j, (_, last) in enumerate(pairs)
-        if i != j
+        if recordings[i] != recordings[j]
     ])  # fmt: skip
 
 
-def self_similarity(features):
-    """How alike any two moments of a song are, `[window, window]` in -1..1: cosines of standardised features `[window,
-    feature]`.
+def self_similarity(features, spread):
+    """How alike any two moments of a song are, `[window, window]` in -1..1.
+
+    Cosines of features `[window, feature]` less the song's own mean, else a song that is dull throughout would seem
+    alike throughout; in units of `spread` `[feature]`, half a dB at least: what never moves says nothing.
     """
+    features = (features - features.mean(axis=0)) / np.maximum(spread, 0.05)
     length = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.maximum(length, 1e-9)
     return unit @ unit.T
 
 
-def far_similarity(features):
-    """The mean of `self_similarity` over moments half a song or more apart; None for fewer than 4 windows."""
+def far_similarity(features, spread):
+    """Whether a song comes back to what it was: of each moment the best `self_similarity` with those half a song or
+    more away, and of these the mean; None for fewer than 4 windows.
+    """
     count = len(features)
     if count < 4:
         return None
-    similarity = self_similarity(features)
-    return float(similarity[np.triu_indices(count, k=count // 2)].mean())
+    apart = np.abs(np.arange(count)[:, None] - np.arange(count)) >= count // 2
+    return float(np.where(apart, self_similarity(features, spread), -1.0).max(axis=1).mean())
 
 
 def _ends(frames):

@@ -16,6 +16,7 @@ class Description:
 
     name: str
     seconds: float
+    recording: str | None = field(default=None, kw_only=True)  # which it is an excerpt of
     loudness: dict
     silent: bool
     tonality: float | None = None
@@ -28,13 +29,13 @@ class Description:
     features: np.ndarray | None = None
 
 
-def describe(name, waveform, rate_hz, bands=128, with_noise=False):
+def describe(name, waveform, rate_hz, bands=128, with_noise=False, full_scale=1.0):
     """The `Description` of a waveform `[sample, channel]`.
 
     `with_noise` also takes the tonality under the psychoacoustic noise. What is silent, below -60 dB RMS, has its
-    loudness described and no more.
+    loudness described and no more. `full_scale` is what it became where the waveform was scaled.
     """
-    heard = loudness.loudness(waveform, rate_hz)
+    heard = loudness.loudness(waveform, rate_hz, full_scale)
     silent = heard["rms_db"] < loudness.SILENT_DB
     found = Description(name, len(waveform) / rate_hz, heard, silent)
     if silent or len(waveform) < 2 * bands:

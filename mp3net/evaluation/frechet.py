@@ -2,7 +2,7 @@
 
 import numpy as np
 
-_SUBSETS = 8  # drawn of each size
+_SUBSETS, _DRAWS = 8, 4  # drawn of each size
 _SIZES = 5
 
 
@@ -56,7 +56,8 @@ def extrapolated(first, second, seed=0):
     for _ in range(_SUBSETS):
         # Each draw is of songs with repetition at the largest size: so their spread is that of other songs, too.
         pools = [[songs[i] for i in random.integers(len(songs), size=most)] for songs in (first, second)]
-        intercepts.append(_intercept(pools, sizes, random))
+        # Of several draws of subsets, else the spread of these would count as that of songs.
+        intercepts.append(np.mean([_intercept(pools, sizes, random) for _ in range(_DRAWS)]))
     plain = np.mean([_intercept((first, second), sizes, random) for _ in range(_SUBSETS)])
     return float(plain), float(np.std(intercepts, ddof=1)), whole
 

@@ -12,13 +12,14 @@ from mp3net.evaluation import coherence, diversity, frechet, loudness
 SIDES = ("generated", "real")
 
 
-def scores(generated, real, held_out=(), more=()):
+def scores(generated, real, held_out=(), more=(), ends=()):
     """All measures of two sets of songs.
 
     Args:
       generated, real: lists of `Description`; the real ones are of the training set, where there is one.
       held_out: more of them, of music that was not trained on.
       more: (name, features `[window, feature]`) of further songs of the training set, where copies are looked for too.
+      ends: as `more`, of such as overlap with those: how near songs come that are no copies is told without them.
 
     Returns: (row, notes): plain numbers by name, None where there is too little to measure, and then a note that says
     so. Names that end in a side, `_generated` or `_real`, are that side's; README.md says how to read each.
@@ -31,9 +32,9 @@ def scores(generated, real, held_out=(), more=()):
     row["tonality_gap"] = _difference(row["tonality_real"], row["tonality_generated"])
     row.update(_frechet(heard_generated, heard_real, notes))
     row.update(_coherence(heard_generated, heard_real, notes))
-    row.update(_diversity(heard_generated, heard_real, more, notes))
+    row.update(_diversity(heard_generated, heard_real, more, ends, notes))
     if held_out:
-        row.update(_of_held_out(heard_generated, heard_real, held_out, more, notes))
+        row.update(_of_held_out(heard_generated, heard_real, held_out, more, ends, notes))
     return {name: _plain(value) for name, value in row.items()}, notes
 
 
@@ -95,17 +96,18 @@ def _coherence(generated, real, notes):
             [getattr(song, kind) for song in songs if getattr(song, kind) is not None] for songs in (generated, real)
         ]
         row[f"{name}_generated"], row[f"{name}_real"] = (coherence.constancy(each) for each in pairs)
-        row[f"{name}_shuffled"] = coherence.shuffled(pairs[1])
-    standard = _standard(real)
+        names = [song.recording or song.name for song in real if getattr(song, kind) is not None]
+        row[f"{name}_shuffled"] = coherence.shuffled(pairs[1], names)
+    spread = np.concatenate([song.features for song in real]).std(axis=0) if real else None
     for side, songs in zip(SIDES, (generated, real), strict=True):
-        far = [coherence.far_similarity(standard(song.features)) for song in songs] if standard else []
+        far = [coherence.far_similarity(song.features, spread) for song in songs] if real else []
         row[f"self_similarity_{side}"] = _mean(far)
     if row["tempo_constancy_generated"] is None:
         notes.append(f"coherence takes songs of {coherence.SHORTEST_S:.0f} s or more in which notes begin")
     return row
 
 
-def _diversity(generated, real, more, notes):
+def _diversity(generated, real, more, ends, notes):
     row = dict.fromkeys(("diversity", "nearest_training", "copies"))
     standard = _standard(real)
     if standard is None or len(real) < 2 or not generated:
@@ -117,7 +119,7 @@ def _diversity(generated, real, more, notes):
     if min(np.median(usual), apart) < 1e-6:
         notes.append("the real songs repeat one another, so that diversity and copies cannot be told")
         return row
-    found, _ = diversity.nearest(ours, [*theirs, *rest])
+    found, _ = diversity.nearest(ours, [*theirs, *rest, *(standard(features) for _, features in ends)])
     row["nearest_training"] = np.median(found) / np.median(usual)
     row["copies"] = diversity.copies(found, usual).mean()
     if len(ours) < 2:
@@ -127,12 +129,13 @@ def _diversity(generated, real, more, notes):
     return row
 
 
-def _of_held_out(generated, real, held_out, more, notes):
-    """What music that was not trained on has in place of the songs, and of the training set."""
+def _of_held_out(generated, real, held_out, more, ends, notes):
+    """What music that was not trained on comes to in place of the training set, and of the songs (`_floor`)."""
     heard = [song for song in held_out if song.features is not None]
     said = []
     found = {f"{name}_held_out": value for name, value in _frechet(generated, heard, said).items()}
-    found["nearest_held_out"] = _diversity(heard, real, more, [])["nearest_training"] if heard else None
+    found["frechet_distance_floor"] = _frechet(heard, real, [])["frechet_distance"]
+    found["nearest_held_out"] = _diversity(heard, real, more, ends, [])["nearest_training"] if heard else None
     notes += [f"held out: {note}" for note in said]
     return {"songs_held_out": len(held_out), **found}
 
@@ -149,7 +152,7 @@ def _standard(real):
 def of_songs(generated, real, more=()):
     """A row for each generated song: what is measured of it alone, and the training song that comes nearest to it.
 
-    The arguments are those of `scores`.
+    The arguments are those of `scores`, `more` with the ends.
     """
     heard = [song for song in real if song.features is not None]
     standard = _standard(heard)

@@ -33,6 +33,8 @@ def _onsets(song):
     """Frames at which notes begin that stand at least `_APART_S` from the one before, and from the next."""
     levels = np.maximum(song.quick_levels_db, song.quick_levels_db.max() - 60.0).mean(axis=1)
     half, apart = max(1, round(_WITHIN_S / 2 / song.quick_s)), round(_APART_S / song.quick_s)
+    if len(levels) <= 2 * half:
+        return []
     rises = np.zeros(len(levels))
     rises[half : len(levels) - half] = levels[2 * half :] - levels[: len(levels) - 2 * half]
     peaks = [

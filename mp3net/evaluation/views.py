@@ -94,8 +94,7 @@ def self_similarity(waveform, rate_hz):
 
     song = Song("", waveform.reshape(len(waveform), -1), rate_hz)
     heard = description.features(song)
-    standard = (heard - heard.mean(axis=0)) / np.maximum(heard.std(axis=0), 0.05)  # half a dB, as in scores.py
-    return coherence.self_similarity(standard), description.hop_s(song)
+    return coherence.self_similarity(heard, heard.std(axis=0)), description.hop_s(song)
 
 
 def tones(rate_hz, bands, tones=TONES):
