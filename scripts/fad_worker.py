@@ -21,6 +21,7 @@ import tempfile
 TOLD = 3  # the exit status where the reason has been said
 _PACKAGES = ("fadtk", "torch", "laion-clap", "torchvggish", "soxr", "soundfile", "numpy", "scipy")
 _SHORTEST_S = 1.0  # VGGish's window; fadtk would fill up with silence
+_WINDOWS_S = {"vggish": 0.96, "clap": 10.0}
 _FADTK_LEAST = 500  # the fewest windows that fadtk's extrapolation begins with
 _BLOCK = 1 << 18
 _OFFICIAL = {"vggish": "10086976"}  # how its sha256 begins, which is in its name
@@ -233,7 +234,7 @@ def measure(model, sets):
     return distance, float(found.score), float(found.r2)
 
 
-def notes(result, official):
+def notes(result, official, window_s):
     """Sentences on what the figure is worth."""
     if official is False:
         yield "these are not the published weights, by their checksum: compare with no published FAD"
@@ -243,6 +244,9 @@ def notes(result, official):
                 f"{side}: {result[side]['windows']} windows for {result['features']} features: "
                 "the distance is mostly the bias of so few"
             )
+        shortest = min(result[side]["seconds_each"].values())
+        if shortest < window_s:
+            yield f"{side}: songs of {shortest:g} s under windows of {window_s:g} s, which fadtk fills up with silence"
     if result["fad_inf"] is None:
         yield f"no FAD-inf: it takes {2 * _FADTK_LEAST} windows of generated songs"
 
@@ -280,7 +284,7 @@ def main(job):
             np.save(os.path.join(job["save"], f"{side}.npy"), sets[side])
     result["features"] = sets["real"].shape[1]
     result["fad"], result["fad_inf"], result["fad_inf_r2"] = measure(model, sets)
-    result["notes"] = list(notes(result, official))
+    result["notes"] = list(notes(result, official, _WINDOWS_S[job["embedding"]]))
     result["weights"] = {"file": os.path.abspath(job["weights"]), "sha256": checksum, "official": official}
     result["versions"] = {name: importlib.metadata.version(name) for name in _PACKAGES}
     result["device"] = str(model.device)

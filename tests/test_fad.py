@@ -407,12 +407,22 @@ def test_nothing_to_embed(worker, tmp_path):
 
 
 def test_notes(worker):
-    result = {"features": 128, "fad_inf": None, "generated": {"windows": 128}, "real": {"windows": 129}}
-    said = " ".join(worker.notes(result, False))
+    long, short = {"seconds_each": {"a": 20.0, "b": 5.95}}, {"seconds_each": {"c": 2.0}}
+    result = {
+        "features": 128,
+        "fad_inf": None,
+        "generated": {"windows": 128, **long},
+        "real": {"windows": 129, **short},
+    }
+    said = " ".join(worker.notes(result, False, 0.96))
     assert "published weights" in said and "generated: 128 windows for 128" in said and "real:" not in said
     assert "no FAD-inf: it takes 1000 windows" in said
-    fine = {"features": 2, "fad_inf": 1.0, "generated": {"windows": 9}, "real": {"windows": 9}}
-    assert list(worker.notes(fine, None)) == []
+    fine = {"features": 2, "fad_inf": 1.0, "generated": {"windows": 9, **long}, "real": {"windows": 9, **short}}
+    assert list(worker.notes(fine, None, 0.96)) == []
+    generated, real = worker.notes(fine, None, 10.0)
+    assert generated.startswith("generated: songs of 5.95 s under windows of 10 s") and real.startswith(
+        "real: songs of 2 s"
+    )
 
 
 def test_environment_that_lacks_something(tmp_path):
