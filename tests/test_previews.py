@@ -89,8 +89,8 @@ def test_previews_after_the_last_checkpoint_go_when_a_run_resumes(tmp_path):
 def test_what_is_written_is_there_to_be_seen_and_heard(tmp_path):
     made(tmp_path).make(4)
     names = sorted(path.name for path in (tmp_path / "previews" / "step-00000004").iterdir())
-    assert names == [f"seed-{i}.{kind}" for i in range(3) for kind in ("ogg", "png")]
-    assert len(list((tmp_path / "previews" / "real").iterdir())) == 6
+    assert names == sorted(f"seed-{i}{ending}" for i in range(3) for ending in ("-amplitudes.png", ".ogg", ".png"))
+    assert len(list((tmp_path / "previews" / "real").iterdir())) == 9
     assert (tmp_path / "previews" / "real" / "example-0.png").read_bytes().startswith(b"\x89PNG")
     tags = logged(tmp_path)
     for tag in ("generated/seed 2", "generated spectrogram/seed 0", "generated amplitudes/seed 0", "score of real"):
@@ -182,7 +182,7 @@ def test_a_run_makes_previews_and_logs_what_they_measure(tmp_path, device):
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert 0 < rows[0]["tonality_generated"] < 1 and "tonality_generated" not in rows[1]
-    assert len(list((tmp_path / "run" / "previews" / "step-00000002").iterdir())) == 8
+    assert len(list((tmp_path / "run" / "previews" / "step-00000002").iterdir())) == 12
     assert "E0000" not in done.stderr and "Traceback" not in done.stderr
 
 

@@ -84,15 +84,16 @@ class Previews:
             mine.assign(theirs.numpy())
         seeds = range(self._training.preview_songs)
         songs = {f"seed {seed}": self._sampler.song(seed) for seed in seeds}
-        self._write(f"step-{step:08d}", songs)
+        drawn = self._drawn(songs, self._twin)
+        self._write(f"step-{step:08d}", songs, drawn)
         heard = [self._described(name, song) for name, song in songs.items()]
         found = scores(heard, self._real)[0]
         row = {name: found[name] for name in _FOLLOWED if found.get(name) is not None}
         row["silent_share"] = found["silent_generated"] / len(songs)
         critic = self._critic_scores(step)
         histograms = {f"score of {name}": each for name, each in critic.items()}
-        sounds, drawn = self._excerpts("generated", songs), self._pictures("generated", songs)
-        self._summaries.write_preview(step, sounds, drawn, histograms)
+        sounds = self._excerpts("generated", songs)
+        self._summaries.write_preview(step, sounds, _tagged("generated", drawn), histograms)
         return row | _standing(critic)
 
     def _begin(self):
@@ -103,9 +104,9 @@ class Previews:
         real = {f"example {i}": wave for i, wave in enumerate(waves)}
         self._real = [self._described(name, wave, with_noise=True) for name, wave in real.items()]
         self._held_out = self._data.held_out(self._stage.crop_samples)
-        self._write("real", real)
-        sounds, drawn = self._excerpts("real", real), self._pictures("real", real, twin)
-        self._summaries.write_preview(0, sounds, drawn, {})
+        drawn = self._drawn(real, twin)
+        self._write("real", real, drawn)
+        self._summaries.write_preview(0, self._excerpts("real", real), _tagged("real", drawn), {})
         self._sampler, self._twin = Sampler(twin), twin  # last: what fails before is tried again
 
     def _critic_scores(self, step):
@@ -122,14 +123,17 @@ class Previews:
     def _described(self, name, wave, with_noise=False):
         return describe(name, np.nan_to_num(wave), self._system.rate_hz, self._system.bands, with_noise)
 
-    def _write(self, name, songs):
-        """Sound and spectrogram of each song, as files."""
+    def _write(self, name, songs, drawn):
+        """Sound and pictures of each song, as files."""
         folder = os.path.join(self._folder, name)
         tf.io.gfile.makedirs(folder)
         for title, song in songs.items():
-            stem, clean = os.path.join(folder, title.replace(" ", "-")), np.clip(np.nan_to_num(song), -1, 1)
-            _write(f"{stem}.ogg", exhibits.encode(clean, self._system.rate_hz, "ogg")[0])
-            _write(f"{stem}.png", pictures.spectrogram(clean, self._system.rate_hz).png)
+            stem = os.path.join(folder, title.replace(" ", "-"))
+            sound = exhibits.encode(np.clip(np.nan_to_num(song), -1, 1), self._system.rate_hz, "ogg")[0]
+            spectrogram, amplitudes = drawn[title]
+            for ending, content in ((".ogg", sound), (".png", spectrogram), ("-amplitudes.png", amplitudes)):
+                with tf.io.gfile.GFile(stem + ending, "wb") as file:
+                    file.write(content)
 
     def _excerpts(self, side, songs):
         """The beginning of each song, as the bytes of a WAV."""
@@ -141,15 +145,21 @@ class Previews:
             found[f"{side}/{name}"] = file.getvalue()
         return found
 
-    def _pictures(self, side, songs, twin=None):
-        """The spectrogram and the MDCT amplitudes of each song, as the bytes of PNGs."""
-        found, encode = {}, (twin or self._twin).representation.encode
+    def _drawn(self, songs, twin):
+        """The spectrogram and the MDCT amplitudes of each song, as the bytes of PNGs: a pair by name."""
+        found = {}
         for name, song in songs.items():
             clean = np.nan_to_num(song)
-            found[f"{side} spectrogram/{name}"] = pictures.spectrogram(clean, self._system.rate_hz).png
-            amplitudes = encode(clean[None])[0].numpy()
-            found[f"{side} amplitudes/{name}"] = pictures.signed(amplitudes.mean(axis=-1))
+            amplitudes = twin.representation.encode(clean[None])[0].numpy()
+            shown = pictures.spectrogram(np.clip(clean, -1, 1), self._system.rate_hz).png
+            found[name] = shown, pictures.signed(amplitudes.mean(axis=-1))
         return found
+
+
+def _tagged(side, drawn):
+    """`Previews._drawn` as TensorBoard has it."""
+    kinds = "spectrogram", "amplitudes"
+    return {f"{side} {kind}/{name}": png for name, pair in drawn.items() for kind, png in zip(kinds, pair, strict=True)}
 
 
 def _standing(scores):
@@ -168,8 +178,3 @@ def _standing(scores):
 
 def _variables(system):
     return [variable for item in system.preview_items().values() for variable in item.variables]
-
-
-def _write(path, content):
-    with tf.io.gfile.GFile(path, "wb") as file:
-        file.write(content)
