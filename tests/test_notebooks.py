@@ -25,8 +25,6 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-# Songs of 1 s, which can be measured, by networks whose graphs are soon made.
-SMALL = helpers.TINY.replace("base = (2, 2)", "base = (16, 8)").replace("rate_hz = 4000", "rate_hz = 8000")
 OTHER_MODULES = {"IPython.display", "glob", "google.colab", "html", "importlib.util", "json", "matplotlib", "os", "sys"}
 SPOTTED = re.compile(r"/(home|root|tmp|Users|work|usr|opt|mnt)/|\b[A-Z]:\\|\bhttps?:")  # machines' paths and hosts
 
@@ -134,14 +132,13 @@ def assigned(cell):
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory):
-    """A folder with a small configuration and recordings, and a kernel of this interpreter's that keeps to itself."""
+    """A folder with recordings, and a kernel of this interpreter's that keeps to itself."""
     folder = tmp_path_factory.mktemp("notebooks")
     kernel = folder / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
     arguments = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": arguments, "display_name": "Python 3", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec))
-    (folder / "small.gin").write_text(SMALL)
     helpers.write_corpus(folder / "recordings", count=2, seconds=5.0, rate_hz=8000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
@@ -180,17 +177,16 @@ def looked(ground):
 
 @pytest.fixture(scope="module")
 def trained(ground):
-    """The second notebook, on recordings of one's own."""
+    """The second notebook, on recordings of one's own, with what it takes on a CPU: the demo."""
     settings = ["train.preview_every_minutes = 0", "train.preview_songs = 2"]
-    parameters = {"RECORDINGS": "../recordings", "GIN": "../small.gin", "STEPS": 8, "SETTINGS": settings}
-    return run(read(TRAIN), ground / TRAIN, **parameters)
+    return run(read(TRAIN), ground / TRAIN, RECORDINGS="../recordings", STEPS=8, SETTINGS=settings)
 
 
 @pytest.fixture(scope="module")
 def listened(ground):
     """The third notebook, by itself: there is no run yet."""
-    few = {"SONGS": 2, "BETWEEN": 2, "SCORED": 4, "STEPS": 2}
-    return run(read(LISTEN), ground / LISTEN, RECORDINGS="../recordings", GIN="../small.gin", **few)
+    few = {"SONGS": 2, "BETWEEN": 2, "SCORED": 4, "STEPS": 8}
+    return run(read(LISTEN), ground / LISTEN, RECORDINGS="../recordings", **few)
 
 
 @pytest.mark.parametrize("name", ["looked", "trained", "listened"])
@@ -219,7 +215,7 @@ def test_looking_shows_the_figures_and_gets_the_recording_back(looked, ground):
 
 
 def test_training_leaves_a_run_and_draws_its_curves(trained, ground):
-    assert "8 steps, songs at 8000 Hz" in text_of([trained["choose"]])
+    assert "demo: 8 steps, songs at 5504 Hz" in text_of([trained["choose"]])
     assert "Dry run: nothing was trained or written." in text_of([trained["dry-run"]])
     assert "step 8/8" in text_of([trained["train"]]) and "Done." in text_of([trained["train"]])
     assert (ground / TRAIN / "mp3net-work" / "run" / "checkpoints" / "00000008").is_dir()
