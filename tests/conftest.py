@@ -2,9 +2,12 @@
 
 import gc
 import os
+import signal
 
 import pytest
 
+# A shell's background job ignores Ctrl-C, and so would all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 _MARK = "system package missing"
@@ -20,7 +23,15 @@ def pytest_terminal_summary(terminalreporter):
 
 
 # Those of the longest files come first: where two files run at a time, one of them at the end would run alone.
-_LONGEST = ("test_devices", "test_hosts", "test_train_command", "test_tpu_compiler", "test_lock", "test_prepare")
+_LONGEST = (
+    "test_devices",
+    "test_hosts",
+    "test_train_command",
+    "test_tpu_compiler",
+    "test_lock",
+    "test_prepare",
+    "test_notebooks",
+)
 
 
 def pytest_collection_modifyitems(items):

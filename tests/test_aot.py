@@ -160,6 +160,7 @@ def test_the_state_is_both_networks_their_moments_and_the_average(lowered):
 
 @pytest.mark.parametrize("platform", ["TPU", "GPU"])
 def test_lowering_is_exact_repeatable_and_leaves_no_setting_behind(tiny, platform):
+    tf.config.experimental.enable_tensor_float_32_execution(True)  # as it is before any command has run
     system = training(tiny).system.build(Place(platform, xla=True))
     stage = system.stages(12)[0]
     text, again = (lowering.lower(system, stage, 2, updates=("g_step",))["g_step"].text for _ in range(2))
