@@ -293,7 +293,7 @@ COMPILED = {
 def nothing_traced(monkeypatch):
     """Has every update be that of TEXT, where a test does not look into it."""
     program = lowering.Program(stablehlo.plain(TEXT), 2, 1, (), ())
-    monkeypatch.setattr(report, "lower", lambda *_: dict.fromkeys(lowering.UPDATES, program))
+    monkeypatch.setattr(report, "lower", lambda *given: dict.fromkeys(given[-1], program))
 
 
 @pytest.fixture
@@ -366,12 +366,20 @@ def test_an_update_in_parts_takes_its_parts_one_after_another(tiny, compiler):
 
 
 def test_a_report_says_what_does_not_fit_and_what_is_not_known(tiny, compiler, nothing_traced):
+    compiler.given.clear()
     compiler.answers = {"D update": {"fits": False, "wanted_gib": 9.5, "hbm_gib": 7.48}}
     steps = report.Steps(training(tiny, "MP3net.batch_size = 8"), chips.find("v2-8"), lambda line: None)
     found = report.report(steps, steps.way())
+    assert [title for _, _, title in compiler.given] == ["D update, batch 1"]  # the G update may take hours to refuse
+    assert found["g_step"]["fits"] is found["g_step"]["hbm_gib"] is found["g_step"]["tflop"] is None
     assert not found["fits"] and round(found["hbm_gib"], 3) == 9.5 and found["iteration_s"] is found["days"] is None
     said = "\n".join(wording.lines(found))
     assert "does not fit: it wants 9.50 of 7.48 GiB" in said and "nothing was run on a TPU" in said
+    assert "G update        not compiled" in said and "no estimate" not in said
+
+    compiler.answers = {"G update": {"fits": False, "wanted_gib": 8.5, "hbm_gib": 7.48}}
+    found = report.report(steps, steps.way())
+    assert not found["fits"] and found["d_step"]["tflop"] == 2.25 and round(found["hbm_gib"], 3) == 8.5
 
     compiler.answers = {"D update": COMPILED | {"estimate_s": None}}
     found = report.report(steps, steps.way())

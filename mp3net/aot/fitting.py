@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from mp3net.aot.lowering import ROUND, UPDATES
-from mp3net.aot.report import Way
+from mp3net.aot.lowering import ROUND
+from mp3net.aot.report import Way, both_updates
 
 _DOUBT = 1.2  # by how much a prediction of memory must exceed what there is for an attempt to be left out
 _MOST_SAVED = 3  # recomputation divides what activations take by no more than that
@@ -65,8 +65,7 @@ def way_that_fits(steps, way, wanted_gib, log):
     bindings = {}
     for bindings, changed in _changes(steps, way, wanted_gib):
         log(f"trying {_text(bindings)}")
-        # The D update is the larger one: where it does not fit, the G update need not be compiled.
-        if all(steps.figures(changed, (update,))[update]["fits"] for update in UPDATES):
+        if all(update["fits"] for update in both_updates(steps, changed).values()):
             return changed, _text(bindings)
     return None, _text(bindings)
 

@@ -25,7 +25,7 @@ class Program:
     others: tuple
 
 
-UPDATES = ("d_step", "g_step")
+UPDATES = ("d_step", "g_step")  # the larger one first
 ROUND = "round"  # all updates of `System.train_step` as one program
 
 

@@ -13,6 +13,7 @@ TITLES = {"d_step": "D update", "g_step": "G update"}
 _TITLES = {**TITLES, ROUND: "whole round"}
 _DAY_S = 86400
 _GIB = 2**30
+_UNKNOWN = dict.fromkeys(("fits", "hbm_gib", "temporaries_gib", "tflop", "gb_moved", "estimate_s", "roofline_s"))
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,7 @@ class Steps:
         """
         data_gib = self._data_gib(way.batch * way.parts)
         if not found["fits"]:
-            names = ("temporaries_gib", "tflop", "gb_moved", "estimate_s", "roofline_s")
-            return {"fits": False, "hbm_gib": found["wanted_gib"] + data_gib, **dict.fromkeys(names)}
+            return _UNKNOWN | {"fits": False, "hbm_gib": found["wanted_gib"] + data_gib}
         program_gib = found["arguments_gib"] + found["temporaries_gib"] + found["outputs_gib"] - found["aliased_gib"]
         # The compiler counts a loop's body once, as it does the optimizer: an update in parts comes out a little high.
         tflop, gb_moved = way.parts * found["tflop"], way.parts * found["gb_moved"]
@@ -114,9 +114,19 @@ class Steps:
         }
 
 
+def both_updates(steps, way):
+    """The `Steps.figures` of both updates, the larger one first: where it does not fit, the other is not compiled.
+
+    A program that is far too large can take the compiler over half an hour, in search of what to compute again.
+    """
+    first, *others = UPDATES
+    found = steps.figures(way, (first,))
+    return found | (steps.figures(way, others) if found[first]["fits"] else dict.fromkeys(others, _UNKNOWN))
+
+
 def report(steps, way):
     """Both updates in one `Way`, and the run that they make, as plain JSON."""
-    found = steps.figures(way)
+    found = both_updates(steps, way)
     machine, per_round = steps.machine, steps.system.steps_per_round
     iteration_s = _iteration_s(found, "estimate_s", per_round)
     roofline_s = _iteration_s(found, "roofline_s", per_round)
@@ -128,7 +138,7 @@ def report(steps, way):
         "batch_per_device": steps.share,
         "micro_batch": way.batch,
         "fits": all(update["fits"] for update in found.values()),
-        "hbm_gib": max(update["hbm_gib"] for update in found.values()),
+        "hbm_gib": max(update["hbm_gib"] or 0 for update in found.values()),
         "hbm_there_gib": machine.chip.hbm_gib,
         "state_gib": steps.state_gib,
         **found,

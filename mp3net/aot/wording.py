@@ -62,6 +62,8 @@ def _title(found):
 
 
 def _row(title, update):
+    if update["fits"] is None:
+        return f"{title:<14}  not compiled: the other one does not fit"
     if not update["fits"]:
         return f"{title:<14}  does not fit: it wants {update['hbm_gib']:.2f} GiB"
     return (
