@@ -8,11 +8,13 @@ A process of its own, since TensorFlow's devices are chosen once; one of several
 import argparse
 import dataclasses
 import os
+import re
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
+from helpers import assert_close
 
 from mp3net.model.architecture import Architecture
 from mp3net.model.layers import minibatch_stddev
@@ -20,7 +22,7 @@ from mp3net.model.mp3net import MP3net
 from mp3net.training import devices as where
 
 SIZES = Architecture(
-    model_blocks=2, base=(2, 2), latent_size=8, shallowest_features=4, max_features=8, head_features=8, rate_hz=4000
+    model_blocks=1, base=(2, 2), latent_size=8, shallowest_features=4, max_features=8, head_features=8, rate_hz=4000
 )
 BATCH, ROUNDS = 8, 3
 
@@ -88,6 +90,27 @@ def training(system, devices, parts):
     weights = system.generator.variables + system.discriminator.variables
     found |= {f"weight_{i}": v.numpy() for i, v in enumerate(weights)}
     return {"statistics": rows, "graphs": call.experimental_get_tracing_count(), **found}
+
+
+def assert_same(found, alone, parts=1):
+    """Asserts that what two processes wrote of a training in so many `parts` is equal, to rounding."""
+    end = f"_in_{parts}" * (parts > 1)
+
+    def of(kind):
+        names = [name for name in alone if re.fullmatch(rf"{kind}_\d+{end}", name)]
+        assert len(names) > 30
+        return names
+
+    assert alone["feature"] > 0.1
+    assert_close(found["feature"], alone["feature"], rtol=1e-6, atol=0)
+    for name in of("gradient"):
+        assert_close(found[name], alone[name], rtol=1e-3, atol=1e-3 * np.abs(alone[name]).max())
+    assert alone["statistics" + end].shape == (ROUNDS, 8)
+    assert_close(found["statistics" + end], alone["statistics" + end], rtol=1e-3, atol=1e-6)
+    for name in of("weight"):
+        # Adam's first steps are of 1e-4 with the gradient's sign, also where that sign is rounding.
+        assert np.abs(found[name] - alone[name]).max() < 3e-4
+    assert found["graphs" + end] == alone["graphs" + end] == 1
 
 
 if __name__ == "__main__":

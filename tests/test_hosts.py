@@ -16,6 +16,7 @@ import time
 import numpy as np
 import pytest
 from helpers import TINY, assert_close, assert_told, command, write_corpus
+from replicas import assert_same
 
 from mp3net.errors import UsageError, UserError
 from mp3net.train import _agree
@@ -290,26 +291,16 @@ def trained(tmp_path_factory):
     return [dict(np.load(path)) for path in (alone, *each)]
 
 
-@pytest.mark.parametrize("parts", ["", "_in_2"])
+@pytest.mark.parametrize("parts", [1, 2])
 def test_two_hosts_train_as_one_device_does_with_the_whole_batch(trained, parts):
     """Also with gradients accumulated over two parts of the batch, and with two rounds in one call."""
     alone, *hosts = trained
-    assert (alone["hosts"], alone["replicas"]) == (1, 1) and alone["feature"] > 0.1
-    of = lambda kind: [n for n in alone if n.startswith(kind) and n.endswith("_in_2") == bool(parts)]  # noqa: E731
+    assert (alone["hosts"], alone["replicas"]) == (1, 1)
     for found in hosts:
         assert (found["hosts"], found["replicas"]) == (2, 2)
-        assert found["feature"] == pytest.approx(alone["feature"], rel=1e-6)
-        assert len(of("gradient_")) > 60
-        for name in of("gradient_"):
-            assert_close(found[name], alone[name], rtol=1e-3, atol=1e-3 * np.abs(alone[name]).max())
-        assert alone["statistics" + parts].shape == (3, 8)
-        assert_close(found["statistics" + parts], alone["statistics" + parts], rtol=1e-3, atol=1e-6)
-        assert len(of("weight_")) > 60
-        for name in of("weight_"):
-            # Adam's first steps are of 1e-4 with the gradient's sign, also where that sign is rounding.
-            assert np.abs(found[name] - alone[name]).max() < 3e-4
-            assert np.array_equal(found[name], hosts[0][name])
-        assert found["graphs" + parts] == alone["graphs" + parts] == 1
+        assert_same(found, alone, parts)
+        weights = [name for name in found if name.startswith("weight_")]
+        assert all(np.array_equal(found[name], hosts[0][name]) for name in weights)
 
 
 def rows(workdir):
