@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import soundfile
 
 TINY = """
@@ -54,6 +55,15 @@ def command(*arguments, **options):
     """Runs `python -m mp3net.<arguments>` in a process of its own; returns the finished process."""
     line = [sys.executable, "-m", f"mp3net.{arguments[0]}", *map(str, arguments[1:])]
     return subprocess.run(line, capture_output=True, text=True, timeout=900, check=False, **options)
+
+
+def assert_refused(main, arguments, error, *words):
+    """Asserts that a command's `main`, in this process, raises just `error`, with `words`: what `cli.run` tells."""
+    with pytest.raises(error) as told:
+        main([str(argument) for argument in arguments])
+    assert type(told.value) is error
+    for word in words:
+        assert str(word) in str(told.value), (word, str(told.value))
 
 
 def assert_told(process, status, *words):

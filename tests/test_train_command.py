@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-from helpers import TINY, assert_told, command, write_corpus
+from helpers import TINY, assert_refused, assert_told, command, write_corpus
+
+from mp3net import generate
+from mp3net import train as train_command
+from mp3net.errors import UserError
 
 LOSSES = ("step", "d_loss", "g_loss", "wasserstein", "gradient_penalty", "drift")
 
@@ -28,8 +32,30 @@ def gin(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    """The working directory of a run of 12 steps, not to be changed."""
+    gin, workdir = tmp_path_factory.mktemp("trained") / "tiny.gin", tmp_path_factory.mktemp("trained") / "run"
+    gin.write_text(TINY)
+    done = train(gin, corpus, workdir)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of `trained`."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
 def train(gin, corpus, workdir, *more):
     return command("train", "--gin", gin, "--data", corpus, "--workdir", workdir, *more)
+
+
+def refused(gin, corpus, workdir, *more, words):
+    """What `train` would tell, in this process, which spares TensorFlow's start."""
+    flags = ("--gin", gin, "--data", corpus, "--workdir", workdir, *more)
+    assert_refused(train_command.main, flags, UserError, *words)
 
 
 def losses(workdir):
@@ -99,51 +125,43 @@ def test_sigterm_saves_and_says_so(gin, corpus, tmp_path):
     assert len(os.listdir(tmp_path / "run" / "checkpoints")) == 1
 
 
-def test_a_resumption_under_another_configuration_is_refused_unless_told(gin, corpus, tmp_path):
-    assert train(gin, corpus, tmp_path / "run").returncode == 0
-    before = sorted(os.listdir(tmp_path / "run" / "checkpoints"))
+def test_a_resumption_under_another_configuration_is_refused_unless_told(gin, corpus, run):
+    before = sorted(os.listdir(run / "checkpoints"))
     changed = ("--gin_param", "MP3net.learning_rate = 0.01", "--gin_param", "train.steps = 14")
-    refused = train(gin, corpus, tmp_path / "run", *changed)
-    assert_told(refused, 1, "MP3net.learning_rate: 0.0001 in the checkpoint, 0.01 now", "--accept_changes")
-    assert sorted(os.listdir(tmp_path / "run" / "checkpoints")) == before
-    accepted = train(gin, corpus, tmp_path / "run", *changed, "--accept_changes")
+    told = train(gin, corpus, run, *changed)
+    assert_told(told, 1, "MP3net.learning_rate: 0.0001 in the checkpoint, 0.01 now", "--accept_changes")
+    assert sorted(os.listdir(run / "checkpoints")) == before
+    accepted = train(gin, corpus, run, *changed, "--accept_changes")
     assert accepted.returncode == 0 and "accepted: MP3net.learning_rate" in accepted.stdout
-    longer = train(gin, corpus, tmp_path / "run", *changed[:2], "--gin_param", "train.steps = 16")
+    longer = train(gin, corpus, run, *changed[:2], "--gin_param", "train.steps = 16")
     assert longer.returncode == 0 and "changed: train.steps" in longer.stdout  # a longer run is not another one
 
 
-def test_a_resumption_on_other_recordings_is_refused(gin, corpus, tmp_path):
-    assert train(gin, corpus, tmp_path / "run").returncode == 0
+def test_a_resumption_on_other_recordings_is_refused(gin, corpus, run, tmp_path):
     shutil.copytree(corpus, tmp_path / "fewer")
     os.remove(tmp_path / "fewer" / "piece-2.wav")
     longer = ("--gin_param", "train.steps = 14")
-    refused = train(gin, tmp_path / "fewer", tmp_path / "run", *longer)
-    assert_told(refused, 1, "3 recordings in the checkpoint's, 2 now")
-    accepted = train(gin, tmp_path / "fewer", tmp_path / "run", *longer, "--accept_changes")
+    refused(gin, tmp_path / "fewer", run, *longer, words=["3 recordings in the checkpoint's, 2 now"])
+    accepted = train(gin, tmp_path / "fewer", run, *longer, "--accept_changes")
     assert accepted.returncode == 0, accepted.stderr
 
 
-def test_init_from_another_architecture_is_refused(gin, corpus, tmp_path):
-    assert train(gin, corpus, tmp_path / "first", "--gin_param", "train.steps = 2").returncode == 0
-    scaled = ("--gin_param", "Architecture.amplitude_scale = 64.0")
-    refused = train(gin, corpus, tmp_path / "second", "--init_from", tmp_path / "first", *scaled)
-    assert_told(refused, 1, "Architecture.amplitude_scale: 1.0 there, 64.0 here", "--accept_changes")
+def test_init_from_another_architecture_is_refused(gin, corpus, trained, tmp_path):
+    scaled = ("--init_from", trained, "--gin_param", "Architecture.amplitude_scale = 64.0")
+    said = ["Architecture.amplitude_scale: 1.0 there, 64.0 here", "--accept_changes"]
+    refused(gin, corpus, tmp_path / "second", *scaled, words=said)
 
 
-def test_init_from_starts_at_another_runs_weights_and_step_0(gin, corpus, tmp_path):
-    assert train(gin, corpus, tmp_path / "first").returncode == 0
+def test_init_from_starts_at_another_runs_weights_and_step_0(gin, corpus, trained, tmp_path, capsys):
     still = ("--gin_param", "MP3net.learning_rate = 1e-30", "--gin_param", "MP3net.average_decay = 0.5")
-    tuned = train(gin, corpus, tmp_path / "tuned", "--init_from", tmp_path / "first", *still)
+    tuned = train(gin, corpus, tmp_path / "tuned", "--init_from", trained, *still)
     assert tuned.returncode == 0 and "starting from the weights" in tuned.stdout, tuned.stderr
     assert losses(tmp_path / "tuned")[0][0] == 2
     songs = []
-    for run in ("first", "tuned"):  # with such a rate the tuned weights, and their average, are the first's
-        made = command(
-            "generate", "--ckpt", tmp_path / run, "--n", "1", "--out", tmp_path / run / "songs", "--bits", "float"
-        )
-        assert made.returncode == 0, made.stderr
-        assert ("moving average" in made.stdout) == (run == "tuned")
-        songs.append(soundfile.read(tmp_path / run / "songs" / "seed-000000.wav")[0])
+    for workdir in (trained, tmp_path / "tuned"):  # whose weights, and their average, are the first's at such a rate
+        assert generate.main(["--ckpt", str(workdir), "--out", str(tmp_path / "songs"), "--bits", "float"]) == 0
+        assert ("moving average" in capsys.readouterr().out) == (workdir != trained)
+        songs.append(soundfile.read(tmp_path / "songs" / "seed-000000.wav")[0])
     np.testing.assert_allclose(*songs, atol=1e-6)
 
 
@@ -164,21 +182,18 @@ def test_a_dry_run_tells_sizes_and_costs_and_writes_nothing(gin, corpus, tmp_pat
 
 
 def test_what_is_wrong_is_told_in_a_line(gin, corpus, tmp_path):
-    """One process for each, so a few of them; the rest is tested where it is raised."""
-    empty = tmp_path / "empty"
+    empty, workdir = tmp_path / "empty", tmp_path / "run"
     empty.mkdir()
-    assert_told(train(gin, empty, tmp_path / "run"), 1, empty)
-    unknown = train(gin, corpus, tmp_path / "run", "--gin_param", "MP3net.bach_size = 1")
-    assert_told(unknown, 1, "bach_size")
-    long = train(gin, corpus, tmp_path / "run", "--gin_param", "Architecture.base = (512, 2)")
-    assert_told(long, 1, "No recording is long enough", "piece-")
-    without = command("train", "--gin", gin, "--data", corpus)
-    assert_told(without, 2, "--workdir is missing")
-    assert_told(train("96s", corpus, tmp_path / "run"), 1, "no configuration 96s", "95s")
-    assert_told(train(gin, corpus, "/proc/run"), 1, "/proc/run", "Choose another folder")
-    odd = train(gin, corpus, tmp_path / "run", "--gin_param", "train.steps = 13")
-    assert_told(odd, 1, "train.steps is 13", "multiple of MP3net.critic_steps")
-    assert not (tmp_path / "run").exists()
+    assert_told(command("train", "--gin", gin, "--data", corpus), 2, "--workdir is missing")
+    assert_told(train(gin, empty, workdir), 1, empty)
+    refused(gin, corpus, workdir, "--gin_param", "MP3net.bach_size = 1", words=["bach_size"])
+    long = ("--gin_param", "Architecture.base = (512, 2)")
+    refused(gin, corpus, workdir, *long, words=["No recording is long enough", "piece-"])
+    refused("96s", corpus, workdir, words=["no configuration 96s", "95s"])
+    refused(gin, corpus, "/proc/run", words=["/proc/run", "Choose another folder"])
+    odd = ("--gin_param", "train.steps = 13")
+    refused(gin, corpus, workdir, *odd, words=["train.steps is 13", "multiple of MP3net.critic_steps"])
+    assert not workdir.exists()
 
 
 def test_a_recording_that_is_not_a_number_stops_the_run_by_its_name(gin, tmp_path):
