@@ -37,6 +37,28 @@ def add_configuration(parser):
     )
 
 
+def add_interpolation(parser, steps):
+    """Adds `--interpolate A B` and `--steps`, by default `steps`; `check_interpolation` belongs to it."""
+    parser.add_argument(
+        "--interpolate", nargs=2, type=int, metavar=("A", "B"), help="from the song of seed A to that of seed B"
+    )
+    parser.add_argument(
+        "--steps", type=int, metavar="K", help=f"songs of an interpolation, both ends included (default: {steps})"
+    )
+    parser.set_defaults(default_steps=steps)
+
+
+def check_interpolation(options):
+    """Sets `options.steps` where it was not given. Raises `UsageError` for seeds and steps that cannot be."""
+    if options.steps is not None and not options.interpolate:
+        raise UsageError("--steps goes with --interpolate.")
+    if options.interpolate and not all(0 <= seed < 2**63 for seed in options.interpolate):
+        raise UsageError("--interpolate {} {}: seeds are whole numbers from 0.".format(*options.interpolate))
+    options.steps = options.default_steps if options.steps is None else options.steps
+    if options.steps < 2:
+        raise UsageError(f"--steps {options.steps}: an interpolation takes at least 2.")
+
+
 def require_tensorflow():
     """Imports TensorFlow without its start-up chatter; raises `UserError` where it is missing."""
     if importlib.util.find_spec("tensorflow") is None:

@@ -64,8 +64,7 @@ def _parser():
     add("--seconds", type=float, metavar="S", help="how much of each song (default: all)")
     add("--format", choices=("ogg", "mp3"), default="ogg", help="of the sound: Ogg Vorbis or MP3 (default: ogg)")
     add("--checkpoints", type=int, default=5, metavar="K", help="how many checkpoints at most, 0 for none (default: 5)")
-    add("--interpolate", nargs=2, type=int, metavar=("A", "B"), help="songs from seed A to seed B")
-    add("--steps", type=int, metavar="K", help="songs of the interpolation, both ends included (default: 5)")
+    cli.add_interpolation(parser, steps=5)
     return parser
 
 
@@ -77,13 +76,7 @@ def _check(options):
         raise UsageError(f"--seconds {options.seconds}: it must be at least 0.1.")
     if options.checkpoints < 0:
         raise UsageError(f"--checkpoints {options.checkpoints}: it must be at least 0.")
-    if options.interpolate and not all(0 <= seed < 2**63 for seed in options.interpolate):
-        raise UsageError("--interpolate {} {}: seeds are whole numbers from 0.".format(*options.interpolate))
-    if options.steps is not None and not options.interpolate:
-        raise UsageError("--steps goes with --interpolate.")
-    options.steps = 5 if options.steps is None else options.steps
-    if options.steps < 2:
-        raise UsageError(f"--steps {options.steps}: an interpolation takes at least 2.")
+    cli.check_interpolation(options)
 
 
 def _check_folder(folder):

@@ -48,8 +48,7 @@ def _parser():
     add("--ckpt", required=True, metavar="PATH", help="a working directory of training, or one of its checkpoints")
     add("--n", type=int, metavar="N", help="how many songs: seeds 0 to N-1 (default 1)")
     add("--seeds", metavar="A-B,C", help="which songs, such as 0-15 or 3,7,20-22")
-    add("--interpolate", nargs=2, type=int, metavar=("A", "B"), help="from the song of seed A to that of seed B")
-    add("--steps", type=int, metavar="K", help="songs of an interpolation, both ends included (default 8)")
+    cli.add_interpolation(parser, steps=8)
     add("--truncation", type=float, metavar="T", help="draw latents within -T..T: safer songs, more alike")
     add("--out", default="songs", metavar="DIR", help="folder for the songs (default: songs)")
     add("--format", choices=("wav", "flac", "ogg"), default="wav", help="file format (default: wav)")
@@ -66,21 +65,15 @@ def _check(options):
         raise UsageError(f"--truncation {options.truncation}: it must be above 0.")
     if options.bits == "float" and options.format != "wav":
         raise UsageError(f"--bits float goes with --format wav, not {options.format}.")
+    cli.check_interpolation(options)
     if options.interpolate:
         if options.n is not None or options.seeds is not None:
             raise UsageError("--interpolate makes its own songs: leave out --n and --seeds, and give --steps.")
-        steps = 8 if options.steps is None else options.steps
-        if steps < 2:
-            raise UsageError(f"--steps {steps}: an interpolation takes at least 2.")
-        first, second = options.interpolate
-        if not (0 <= first < 2**63 and 0 <= second < 2**63):
-            raise UsageError(f"--interpolate {first} {second}: seeds are whole numbers from 0.")
+        (first, second), last = options.interpolate, options.steps - 1
         return [
-            (f"from-{first}-to-{second}-{i:03d}", lambda sampler, i=i: sampler.between(first, second, i / (steps - 1)))
-            for i in range(steps)
+            (f"from-{first}-to-{second}-{i:03d}", lambda sampler, i=i: sampler.between(first, second, i / last))
+            for i in range(last + 1)
         ]
-    if options.steps is not None:
-        raise UsageError("--steps goes with --interpolate.")
     if options.seeds is not None and options.n is not None:
         raise UsageError("Give --n or --seeds, not both.")
     if options.n is not None and options.n < 1:
