@@ -39,9 +39,10 @@ setup(
         # TensorFlow's builds share one import name, so exactly one of these three is installed.
         "cpu": ["tensorflow-cpu>=2.16", "tensorboard>=2.16"],
         "gpu": ["tensorflow[and-cuda]>=2.16", "tensorboard>=2.16"],
-        "tpu": ["tensorflow-tpu>=2.19.1", "tensorboard>=2.16"],
+        # Under libtpu 0.0.32 or later tensorflow-tpu 2.20.0 aborts as it is imported; 0.0.21 is of its time.
+        "tpu": ["tensorflow-tpu>=2.19.1,<2.21", "libtpu<0.0.22", "tensorboard>=2.16"],
         # The retired TPU Nodes, reached by name.
-        "tpu-node": ["tensorflow-tpu>=2.19.1", "tensorboard>=2.16", "cloud-tpu-client>=0.10"],
+        "tpu-node": ["tensorflow-tpu>=2.19.1,<2.21", "libtpu<0.0.22", "tensorboard>=2.16", "cloud-tpu-client>=0.10"],
         # tensorflow-io's last release loads under TensorFlow 2.16 alone.
         "tfio": ["tensorflow-io==0.37.1", "tensorflow-cpu==2.16.*", "numpy<2"],
         # The TPU's compiler, which runs without a TPU. Older releases were not tried; these need Python 3.11.

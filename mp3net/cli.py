@@ -2,12 +2,13 @@
 
 import argparse
 import errno
+import importlib.metadata
 import importlib.util
 import os
 import sys
 import tempfile
 
-from mp3net import __version__
+from mp3net import __version__, hardware
 from mp3net.errors import UsageError, UserError
 
 # What the operating system's refusals mean to a person, and what to do about them.
@@ -18,6 +19,8 @@ _ADVICE = {
     errno.EACCES: "permission denied; choose a folder that you can read and write",
     errno.EPERM: "not permitted; choose a folder that you can read and write",
 }
+
+LIBTPU = "libtpu<0.0.22"  # of the time of tensorflow-tpu 2.20.0, the last there is
 
 
 def parser(module, description):
@@ -59,14 +62,34 @@ def check_interpolation(options):
         raise UsageError(f"--steps {options.steps}: an interpolation takes at least 2.")
 
 
-def require_tensorflow():
-    """Imports TensorFlow without its start-up chatter; raises `UserError` where it is missing."""
+def require_tensorflow(tpu=False):
+    """Imports TensorFlow without its start-up chatter; raises `UserError` where it is missing.
+
+    With `tpu` the library of this machine's TPU is loaded too, if there is a TPU. Else it is not: it would look for one
+    on the network, for minutes, or get in the way of a training that holds the chip.
+    """
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(
             "TensorFlow is not installed. Install the build for your hardware: "
             "pip install 'mp3net[cpu]', 'mp3net[gpu]' or 'mp3net[tpu]' (one of them only)."
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "tensorflow" in sys.modules:
+        return
+    if tpu and hardware.tpu_chips():
+        _check_libtpu()
+        _import_tensorflow()
+        return
+    given = "TPU_LOAD_LIBRARY" in os.environ
+    os.environ.setdefault("TPU_LOAD_LIBRARY", "0")
+    try:
+        _import_tensorflow()
+    finally:  # it is read once, and not meant for what this process starts
+        if not given:
+            del os.environ["TPU_LOAD_LIBRARY"]
+
+
+def _import_tensorflow():
     with tempfile.TemporaryFile() as chatter:
         screen = os.dup(2)
         os.dup2(chatter.fileno(), 2)  # its C++ side logs before it can be told not to
@@ -80,6 +103,20 @@ def require_tensorflow():
         finally:
             os.dup2(screen, 2)
             os.close(screen)
+
+
+def _check_libtpu():
+    """Raises `UserError` where libtpu is too new for TensorFlow: its import would end the process without a word."""
+    try:
+        build, library = (importlib.metadata.version(name) for name in ("tensorflow-tpu", "libtpu"))
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if _numbers(build) < (2, 21) and _numbers(library) >= (0, 0, 32):  # 2.20.0 loads 0.0.14 to 0.0.31, as was tried
+        raise UserError(f"libtpu {library} is too new for tensorflow-tpu {build}: pip install '{LIBTPU}'")
+
+
+def _numbers(version):
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def _tensorflow_trouble(error):

@@ -14,7 +14,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 
-from mp3net import __version__, cli
+from mp3net import __version__, cli, hardware
 from mp3net.errors import UserError
 
 _BUILDS = {"tensorflow": "cpu or gpu", "tensorflow-cpu": "cpu", "tensorflow-tpu": "tpu"}
@@ -82,7 +82,7 @@ def tensorflow():
         )
         return
     try:
-        cli.require_tensorflow()
+        cli.require_tensorflow(tpu=True)
     except UserError as error:
         yield Finding("FIX", f"{names} does not load", str(error))
         return
@@ -95,14 +95,14 @@ def tensorflow():
 
 def accelerators():
     """What training would run on, and whether the build fits it."""
-    gpus, chips = nvidia_gpus(), tpu_chips()
+    gpus, chips = hardware.nvidia_gpus(), hardware.tpu_chips()
     if chips:
         holders = _holders(chips)
         if not _version("tensorflow-tpu"):
             fix = "In an environment of its own: pip install 'mp3net[tpu]' (never beside another TensorFlow)."
             yield Finding("FIX", f"{len(chips)} TPU chips, and a TensorFlow that cannot use them", fix)
         elif importlib.util.find_spec("libtpu") is None:
-            yield Finding("FIX", "tensorflow-tpu without libtpu", "pip install libtpu")
+            yield Finding("FIX", "tensorflow-tpu without libtpu", f"pip install '{cli.LIBTPU}'")
         elif holders:
             fix = f"End it, or wait for it: kill {' '.join(map(str, holders))}"
             yield Finding("FIX", f"{len(chips)} TPU chips, held by process {', '.join(map(str, holders))}", fix)
@@ -198,7 +198,10 @@ def extras():
         if importlib.util.find_spec(module) is not None:
             yield Finding("ok", f"{package} {_version(package) or ''}: {use}")
         else:
-            yield Finding("note", f"{package} is missing, which {use} takes", f"pip install 'mp3net[{extra}]'")
+            fix = f"pip install 'mp3net[{extra}]'"
+            if extra == "aot" and _version("tensorflow-tpu"):
+                fix = "In an environment of its own, for it takes a newer libtpu: pip install 'mp3net[cpu,aot]'"
+            yield Finding("note", f"{package} is missing, which {use} takes", fix)
 
 
 def disk(folder):
@@ -227,16 +230,6 @@ def memory():
             "note", f"{free_gib:.1f} GiB of memory free", "The demo takes 2, a song of 95 s 1.5: end others."
         )
     return Finding("ok", f"{free_gib:.1f} GiB of memory free")
-
-
-def nvidia_gpus():
-    """Device files of NVIDIA GPUs."""
-    return glob.glob("/dev/nvidia[0-9]*")
-
-
-def tpu_chips():
-    """Device files of TPU chips."""
-    return glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
 
 
 def _tensorflow_gpus():

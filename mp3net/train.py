@@ -12,7 +12,7 @@ def main(arguments=None):
     options = _parser().parse_args(arguments)
     if not options.workdir and not options.dry_run:
         raise UsageError("--workdir is missing: a folder for checkpoints and metrics.")
-    cli.require_tensorflow()
+    cli.require_tensorflow(tpu=options.device in ("auto", "tpu", "tpu:local"))
 
     from mp3net import configuration
     from mp3net.training import cluster, lock

@@ -255,7 +255,7 @@ def test_a_missing_compiler_is_told_before_anything_is_built(monkeypatch):
         raise compiling.importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(compiling.importlib.metadata, "version", missing)
-    with pytest.raises(UserError, match=r"pip install 'mp3net\[aot\]'"):
+    with pytest.raises(UserError, match=r"pip install 'mp3net\[cpu,aot\]'"):
         describe.main(["--gin", "demo", "--tpu", "v2-8"])
 
 

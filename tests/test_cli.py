@@ -1,13 +1,16 @@
 """Errors as people meet them: a line and an exit status."""
 
 import errno
+import os
+import pathlib
+import sys
 
 import pytest
 import tensorflow as tf
 from helpers import command
 
 import mp3net
-from mp3net import cli
+from mp3net import cli, hardware
 from mp3net.errors import UsageError, UserError
 
 
@@ -74,3 +77,55 @@ def test_what_tensorflow_meets_is_a_line_too(error, said, capsys):
     assert said in capsys.readouterr().err
     with pytest.raises(tf.errors.InvalidArgumentError):
         cli.run(failing(tf.errors.InvalidArgumentError(None, None, "of our own making")))
+
+
+@pytest.fixture
+def tpu_build(monkeypatch):
+    """A machine with such TPU chips, tensorflow-tpu and libtpu, where TensorFlow is not yet imported.
+
+    Returns a function that makes it so, and returns what `TPU_LOAD_LIBRARY` will have been at each import.
+    """
+
+    def make(chips, build="2.20.0", library="0.0.21.1"):
+        versions, seen = {"tensorflow-tpu": build, "libtpu": library}, []
+        monkeypatch.setattr(hardware, "tpu_chips", lambda: chips)
+        monkeypatch.setattr(cli.importlib.metadata, "version", versions.get)
+        monkeypatch.setattr(cli, "_import_tensorflow", lambda: seen.append(os.environ.get("TPU_LOAD_LIBRARY")))
+        monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+        return seen
+
+    monkeypatch.delenv("TPU_LOAD_LIBRARY", raising=False)
+    return make
+
+
+def test_the_library_of_a_tpu_is_loaded_where_one_is_wanted_and_there(tpu_build, monkeypatch):
+    """Without a TPU it would look for one on the network, for many minutes."""
+    for chips, wanted, set_to in (
+        ([], True, "0"),
+        ([], False, "0"),
+        (["/dev/accel0"], False, "0"),
+        (["/dev/vfio/0"], True, None),
+    ):
+        seen = tpu_build(chips)
+        cli.require_tensorflow(tpu=wanted)
+        assert seen == [set_to] and "TPU_LOAD_LIBRARY" not in os.environ  # nor for what this process starts
+    monkeypatch.setenv("TPU_LOAD_LIBRARY", "1")
+    seen = tpu_build([])
+    cli.require_tensorflow()
+    assert seen == [os.environ["TPU_LOAD_LIBRARY"]] == ["1"]
+
+
+def test_a_libtpu_that_would_abort_the_import_is_told_instead(tpu_build):
+    seen = tpu_build(["/dev/accel0"], library="0.0.52")
+    with pytest.raises(UserError, match=r"libtpu 0.0.52 is too new for tensorflow-tpu 2.20.0: pip install 'libtpu<"):
+        cli.require_tensorflow(tpu=True)
+    cli.require_tensorflow()  # which leaves it alone
+    for build, library in (("2.20.0", "0.0.31"), ("2.21.0", "0.0.52")):
+        tpu_build(["/dev/accel0"], build, library)
+        cli.require_tensorflow(tpu=True)
+    assert seen == ["0"]
+
+
+def test_what_is_installed_for_a_tpu_is_a_libtpu_that_loads():
+    setup = (pathlib.Path(__file__).parent.parent / "setup.py").read_text()
+    assert setup.count(f'"{cli.LIBTPU}"') == 2  # of TPU VMs, and of the retired Nodes

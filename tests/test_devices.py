@@ -11,6 +11,7 @@ import tensorflow as tf
 from helpers import TINY, assert_close, assert_told, command, write_corpus
 from replicas import SIZES, assert_same
 
+from mp3net import hardware
 from mp3net.errors import UsageError, UserError
 from mp3net.model.mp3net import MP3net
 from mp3net.train import _compare_places
@@ -147,6 +148,17 @@ def test_why_a_tpu_cannot_be_used_is_told(monkeypatch, raised, said):
     monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", resolver)
     with pytest.raises(UserError, match=said):
         tpu.connect("my-node", 1)
+
+
+@pytest.mark.parametrize("chips, said", [([], "shows no TPU chip"), (["/dev/accel0"], "Graph execution error")])
+def test_a_machine_without_a_chip_is_told(monkeypatch, chips, said):
+    def resolver(tpu):
+        raise tf.errors.InternalError(None, None, "Graph execution error:\n\nDetected at node disconnect_tpu_host")
+
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", resolver)
+    monkeypatch.setattr(hardware, "tpu_chips", lambda: chips)
+    with pytest.raises(UserError, match=said):
+        tpu.connect("local", 1)
 
 
 def test_a_tpu_that_does_not_answer_is_told_in_time():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import command
 
-from mp3net import doctor
+from mp3net import doctor, hardware
 
 
 def said(check):
@@ -34,8 +34,8 @@ def machine(monkeypatch):
     """A machine with so many GPUs and TPU chips, of which TensorFlow sees `seen` GPUs."""
 
     def make(gpus=0, chips=0, seen=0, holders=()):
-        monkeypatch.setattr(doctor, "nvidia_gpus", lambda: [f"/dev/nvidia{i}" for i in range(gpus)])
-        monkeypatch.setattr(doctor, "tpu_chips", lambda: [f"/dev/accel{i}" for i in range(chips)])
+        monkeypatch.setattr(hardware, "nvidia_gpus", lambda: [f"/dev/nvidia{i}" for i in range(gpus)])
+        monkeypatch.setattr(hardware, "tpu_chips", lambda: [f"/dev/accel{i}" for i in range(chips)])
         monkeypatch.setattr(doctor, "_tensorflow_gpus", lambda: seen)
         monkeypatch.setattr(doctor, "_holders", lambda devices: list(holders))
 
@@ -71,7 +71,7 @@ def test_a_build_that_does_not_fit_the_machine_is_to_be_fixed(installed, machine
     assert levels(doctor.accelerators) == ["FIX"] and "mp3net[tpu]" in said(doctor.accelerators)
     installed(tensorflow_tpu="2.20.0")
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
-    assert "pip install libtpu" in said(doctor.accelerators)
+    assert "pip install 'libtpu<" in said(doctor.accelerators)
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: object())
     assert said(doctor.accelerators) == "ok    4 TPU chips: --device tpu"
     machine(chips=4, holders=(12, 13))
@@ -121,11 +121,14 @@ def test_a_resampler_that_is_broken_is_to_be_fixed(monkeypatch):
     assert "libsoxr.so: cannot open" in said(doctor.resampling) and levels(doctor.resampling) == ["FIX"]
 
 
-def test_what_is_missing_for_some_uses_alone_is_a_note(monkeypatch):
+def test_what_is_missing_for_some_uses_alone_is_a_note(monkeypatch, installed):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     assert levels(doctor.corpus_tools) == ["note"] and "apt-get install fluidsynth" in said(doctor.corpus_tools)
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
     assert set(levels(doctor.extras)) == {"note"} and "mp3net[plots]" in said(doctor.extras)
+    assert "own" not in said(doctor.extras)
+    installed(tensorflow_tpu="2.20.0")
+    assert "In an environment of its own" in said(doctor.extras)
 
 
 def test_a_full_disk_a_wrong_folder_and_an_old_python_are_to_be_fixed(monkeypatch):

@@ -16,7 +16,7 @@ ROOMS = {
     "data": {"audio", "data", "errors", "stage"},
     "model": {"audio", "model", "errors", "stage"},
     "evaluation": {"audio", "evaluation", "errors"},
-    "training": {"audio", "data", "evaluation", "training", "errors", "stage"},
+    "training": {"audio", "data", "evaluation", "training", "errors", "hardware", "stage"},
 }
 
 

@@ -25,7 +25,8 @@ def versions():
         return {name: importlib.metadata.version(name) for name in _PACKAGES}
     except importlib.metadata.PackageNotFoundError:
         raise UserError(
-            "The TPU's compiler is not installed; it needs no TPU: pip install 'mp3net[aot]' (Python 3.11 or later)."
+            "The TPU's compiler is not installed. It needs no TPU, and an environment without tensorflow-tpu, which "
+            "takes an older libtpu: pip install 'mp3net[cpu,aot]', Python 3.11 or later."
         ) from None
 
 

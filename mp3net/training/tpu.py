@@ -1,10 +1,10 @@
 """Reaching a TPU: on this machine, as part of a pod slice, by address, or a retired TPU Node by name."""
 
-import glob
 import importlib.util
 
 import tensorflow as tf
 
+from mp3net import hardware
 from mp3net.errors import UsageError, UserError
 from mp3net.training import cluster
 
@@ -20,8 +20,7 @@ _PLAIN_BUILD = (
 
 def is_here():
     """Whether this machine has a TPU chip and the library for it."""
-    chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
-    return bool(chips) and importlib.util.find_spec("libtpu") is not None
+    return bool(hardware.tpu_chips()) and importlib.util.find_spec("libtpu") is not None
 
 
 def connect(which, seconds):
@@ -51,6 +50,10 @@ def _why(which, error):
     text = str(getattr(error, "message", error))
     if "No OpKernel was registered to support Op 'ConfigureDistributedTPU'" in text:
         return _PLAIN_BUILD
+    if which == "local" and not hardware.tpu_chips():
+        return (
+            "this machine shows no TPU chip (/dev/accel*, /dev/vfio/*). Run it on a TPU VM, or give another --device."
+        )
     if isinstance(error, ImportError) and "googleapiclient" in text or "cloud-tpu-client" in text:
         return "To find it by name takes the client of the retired TPU Nodes: pip install 'mp3net[tpu-node]'."
     if any(words in text for words in ("already in use", "in use by", "lockfile", "Device or resource busy")):
