@@ -77,8 +77,11 @@ def measured(gin, machine, whole_round=False):
 
 
 def table(rows):
-    """The rows as Markdown."""
-    lines = [_row(gin, found) for gin, machines in rows.items() for found in machines.values()]
+    """The rows as Markdown, the machines in the order of their generations."""
+    from mp3net.aot import chips
+
+    order = list(chips.MACHINES)
+    lines = [_row(gin, rows[gin][name]) for gin in rows for name in sorted(rows[gin], key=order.index)]
     first = next(iter(next(iter(rows.values())).values()))
     versions = ", ".join(f"{name} {version}" for name, version in first["compiler"].items())
     note = (
