@@ -139,6 +139,7 @@ def test_a_tpu_under_a_plain_build_is_told():
         (RuntimeError("The TPU is already in use by process with pid 12"), "another process holds the chip"),
         (ImportError("cloud-tpu-client must be installed"), r"mp3net\[tpu-node\]"),
         (ValueError("could not resolve my-node"), "by address"),
+        (OSError("<urlopen error [Errno -2] Name or service not known>"), "give the address"),
     ],
 )
 def test_why_a_tpu_cannot_be_used_is_told(monkeypatch, raised, said):

@@ -60,6 +60,11 @@ def _why(which, error):
         return "another process holds the chip. End it (sudo lsof /dev/accel* /dev/vfio/*), or wait for it."
     if "TPUs not found" in text or "No TPU" in text:
         return f"no TPU was found. {ADVICE}"
+    if "urlopen error" in text:
+        return (
+            "a name is looked up in Google Cloud, which cannot be reached from here. Run it on a VM of its project, "
+            "or give the address: --device tpu:grpc://HOST:8470."
+        )
     if which not in ("local",) and not which.startswith("grpc://"):
         return f"{_line(text)}. On a TPU VM it is --device tpu; by address, --device tpu:grpc://HOST:8470. {ADVICE}"
     return f"{_line(text)}. {ADVICE}"
