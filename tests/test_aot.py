@@ -215,6 +215,9 @@ def test_a_cache_that_cannot_be_written_costs_nothing_else(tmp_path, monkeypatch
     assert cache.read("name") is None
 
 
+DEFECT = "INTERNAL: RET_CHECK failure (hlo_instruction.cc:463) prev_op->IsAsynchronous()"
+
+
 def run_python(script, log=lambda line: None):
     return compiling._run([sys.executable, "-c", script], "D update", "v2:2x2", log)
 
@@ -230,6 +233,9 @@ def test_a_compilation_tells_how_long_it_goes_on_and_what_went_wrong(cache_folde
         run_python("print('{}'); raise ValueError('first line\\nSee elsewhere')")
     with pytest.raises(UserError, match="was killed: most likely the machine has too little memory"):
         run_python("import os; os.kill(os.getpid(), 9)")
+    assert run_python(f"raise SystemExit('jax.errors.JaxRuntimeError: {DEFECT}')") == {
+        "fits": False, "wanted_gib": None, "defect": f"jax.errors.JaxRuntimeError: {DEFECT}",
+    }  # fmt: skip
 
 
 def test_the_compiler_ends_with_the_process_that_asked():
@@ -381,6 +387,12 @@ def test_a_report_says_what_does_not_fit_and_what_is_not_known(tiny, compiler, n
     found = report.report(steps, steps.way())
     assert not found["fits"] and found["d_step"]["tflop"] == 2.25 and round(found["hbm_gib"], 3) == 8.5
 
+    compiler.answers = {"G update": {"fits": False, "wanted_gib": None, "defect": DEFECT}}
+    found = report.report(steps, steps.way())
+    assert not found["fits"] and found["days"] is None and found["g_step"]["defect"] == DEFECT
+    said = "\n".join(wording.lines(found))
+    assert f"the compiler fails on it: {DEFECT}" in said and "does not compile, whatever room there is" in said
+
     compiler.answers = {"D update": COMPILED | {"estimate_s": None}}
     found = report.report(steps, steps.way())
     assert found["fits"] and found["days"] is None and found["roofline_days"] > 0
@@ -475,6 +487,22 @@ def test_the_largest_batch_steps_down_one_by_one_where_the_line_says_nothing(tin
     room = Room(tiny, 1, 1.0, 0.7)
     room.figures = lambda way, updates: {lowering.ROUND: {"fits": way.batch <= 7, "hbm_gib": 1.0 + 0.7 * way.batch}}
     assert fitting.largest_batch(room) == 7
+
+
+def test_a_batch_that_the_compiler_fails_on_is_none_that_fits(tiny):
+    room = Room(tiny, 4, 1.0, 0.7)
+    figures = room.figures
+
+    def failing(way, updates):
+        found = figures(way, updates)[lowering.ROUND]
+        return {lowering.ROUND: found if way.batch < 7 else {"fits": False, "hbm_gib": None, "defect": DEFECT}}
+
+    room.figures = failing
+    assert fitting.largest_batch(room) == 6 and max(room.asked) == 8
+    room.share = 8
+    assert fitting.largest_batch(room) == 6
+    room.figures = lambda way, updates: {lowering.ROUND: {"fits": False, "hbm_gib": None, "defect": DEFECT}}
+    assert fitting.largest_batch(room) == 0
 
 
 @pytest.mark.parametrize(

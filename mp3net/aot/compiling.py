@@ -16,6 +16,7 @@ from mp3net.errors import UserError
 _PACKAGES = ("jax", "libtpu")
 _TELL_EVERY_S = 10.0
 _TESTED = "jax 0.10.2 and libtpu 0.0.51"
+_DEFECT = "INTERNAL: RET_CHECK failure"  # what the compiler asserts of its own work
 _REASON = re.compile(r"[\w.]*(Error|Exception): |F\d{4} ")  # Python's line that names an error, or C++'s last words
 
 
@@ -39,7 +40,9 @@ def compiled(text, topology, title, log):
       title: names the program in progress lines: "D update, batch 1".
       log: takes each of those lines.
 
-    Returns: what tpu_compiler.py prints. Raises `UserError` where the compiler cannot take the program at all.
+    Returns: what tpu_compiler.py prints; where the compiler fails by a defect of its own, as it does on a few large
+    programs, {"fits": False, "wanted_gib": None, "defect": its words}. Raises `UserError` where it cannot be run, or
+    does not take the program.
     """
     installed = versions()
     key = cache.key(text, topology, installed)
@@ -58,6 +61,8 @@ def compiled(text, topology, title, log):
 
 
 def _outcome(found):
+    if "defect" in found:
+        return f"the compiler fails on it: {found['defect']}"
     return "fits" if found["fits"] else f"does not fit, it wants {found['wanted_gib']:.2f} GiB"
 
 
@@ -82,16 +87,23 @@ def _run(command, title, topology, log):
         errors.seek(0)
         lines = said.read().splitlines()
         if status or not lines:
-            raise UserError(_failure(title, topology, status, errors.read()))
+            reason = _reason(errors.read())
+            if status > 0 and _DEFECT in reason:
+                return {"fits": False, "wanted_gib": None, "defect": reason}
+            raise UserError(_failure(title, topology, status, reason))
     return json.loads(lines[-1])
 
 
-def _failure(title, topology, status, errors):
+def _reason(errors):
+    """The line of a compiler's last words that says why."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if _REASON.match(line)), lines[-1] if lines else "it said nothing")
+
+
+def _failure(title, topology, status, reason):
     installed = ", ".join(f"{name} {version}" for name, version in versions().items())
     start = f"{title}: the compiler for {topology} ({installed})"
     if status == -signal.SIGKILL:
         return f"{start} was killed: most likely the machine has too little memory for it. Free some and try again."
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    reason = next((line for line in reversed(lines) if _REASON.match(line)), lines[-1] if lines else "it said nothing")
     how = f"was ended by signal {-status}" if status < 0 else "failed"
     return f"{start} {how}: {reason[:300]}. Tested are {_TESTED}."

@@ -21,7 +21,9 @@ def largest_batch(steps):
 
     def attempt(batch):
         found = steps.figures(Way(batch), (ROUND,))[ROUND]
-        taken[batch], fitting[batch] = found["hbm_gib"], found["fits"]
+        fitting[batch] = found["fits"]
+        if found["hbm_gib"] is not None:
+            taken[batch] = found["hbm_gib"]
         return found["fits"]
 
     share = min(steps.share, MOST)
@@ -29,8 +31,8 @@ def largest_batch(steps):
     if 1 <= second <= MOST:
         attempt(second)
     while True:
-        low = max((batch for batch in taken if fitting[batch]), default=0)
-        high = min((batch for batch in taken if not fitting[batch]), default=MOST + 1)
+        low = max((batch for batch, fits in fitting.items() if fits), default=0)
+        high = min((batch for batch, fits in fitting.items() if not fits), default=MOST + 1)
         reach = _reach(taken, steps.machine.chip.hbm_gib)
         guess = max(1, min(2 * low if reach is None else reach, high - 1))
         if guess <= low or guess >= high:
@@ -45,7 +47,7 @@ def _reach(taken, hbm_gib):
     It may fall: where memory is short the compiler keeps less and computes it again.
     """
     if len(taken) < 2:
-        return min(taken)
+        return None
     (first, first_gib), (second, second_gib) = sorted(taken.items())[-2:]
     slope = (second_gib - first_gib) / (second - first)
     return None if slope <= 0 else min(MOST, int(first + (hbm_gib - first_gib) / slope))

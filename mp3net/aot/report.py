@@ -94,9 +94,12 @@ class Steps:
 
     def _figures(self, found, way):
         """Of one compiled update: HBM in all and its temporaries in GiB, TFLOP, GB moved, seconds by the compiler's
-        estimate and by the roofline. What is not known is None: all but `hbm_gib` where the program does not fit.
+        estimate and by the roofline. What is not known is None: all but `hbm_gib` where the program does not fit, all
+        where the compiler fails on it ("defect").
         """
         data_gib = self._data_gib(way.batch * way.parts)
+        if "defect" in found:
+            return _UNKNOWN | {"fits": False, "defect": found["defect"]}
         if not found["fits"]:
             return _UNKNOWN | {"fits": False, "hbm_gib": found["wanted_gib"] + data_gib}
         program_gib = found["arguments_gib"] + found["temporaries_gib"] + found["outputs_gib"] - found["aliased_gib"]

@@ -29,6 +29,8 @@ def lines(found):
 def memory(found):
     """Whether a report's configuration fits, and how much it takes."""
     there, taken = f"{found['hbm_there_gib']:.2f} GiB of HBM", f"{found['hbm_gib']:.2f}"
+    if any("defect" in found[update] for update in TITLES):
+        return f"does not compile, whatever room there is ({there})"
     if not found["fits"]:
         return f"does not fit: it wants {taken} of {there}"
     return f"fits: {taken} of {there}, {found['state_gib']:.2f} of it weights and optimizers"
@@ -63,7 +65,9 @@ def _title(found):
 
 def _row(title, update):
     if update["fits"] is None:
-        return f"{title:<14}  not compiled: the other one does not fit"
+        return f"{title:<14}  not compiled, for the other one is in vain"
+    if "defect" in update:
+        return f"{title:<14}  the compiler fails on it: {update['defect']}"
     if not update["fits"]:
         return f"{title:<14}  does not fit: it wants {update['hbm_gib']:.2f} GiB"
     return (
