@@ -233,7 +233,7 @@ def test_a_compilation_tells_how_long_it_goes_on_and_what_went_wrong(cache_folde
         run_python("print('{}'); raise ValueError('first line\\nSee elsewhere')")
     with pytest.raises(UserError, match="was killed: most likely the machine has too little memory"):
         run_python("import os; os.kill(os.getpid(), 9)")
-    assert run_python(f"raise SystemExit('jax.errors.JaxRuntimeError: {DEFECT}')") == {
+    assert run_python(f"raise SystemExit('jax.errors.JaxRuntimeError: {DEFECT}.')") == {
         "fits": False, "wanted_gib": None, "defect": f"jax.errors.JaxRuntimeError: {DEFECT}",
     }  # fmt: skip
 

@@ -89,7 +89,7 @@ def _run(command, title, topology, log):
         if status or not lines:
             reason = _reason(errors.read())
             if status > 0 and _DEFECT in reason:
-                return {"fits": False, "wanted_gib": None, "defect": reason}
+                return {"fits": False, "wanted_gib": None, "defect": reason.rstrip(".")}
             raise UserError(_failure(title, topology, status, reason))
     return json.loads(lines[-1])
 
