@@ -376,7 +376,7 @@ def test_a_report_says_what_does_not_fit_and_what_is_not_known(tiny, compiler, n
     compiler.answers = {"D update": {"fits": False, "wanted_gib": 9.5, "hbm_gib": 7.48}}
     steps = report.Steps(training(tiny, "MP3net.batch_size = 8"), chips.find("v2-8"), lambda line: None)
     found = report.report(steps, steps.way())
-    assert [title for _, _, title in compiler.given] == ["D update, batch 1"]  # the G update may take hours to refuse
+    assert [title for _, _, title in compiler.given] == ["D update, batch 1"]  # the G update would be in vain
     assert found["g_step"]["fits"] is found["g_step"]["hbm_gib"] is found["g_step"]["tflop"] is None
     assert not found["fits"] and round(found["hbm_gib"], 3) == 9.5 and found["iteration_s"] is found["days"] is None
     said = "\n".join(wording.lines(found))

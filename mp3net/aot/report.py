@@ -120,7 +120,7 @@ class Steps:
 def both_updates(steps, way):
     """The `Steps.figures` of both updates, the larger one first: where it does not fit, the other is not compiled.
 
-    A program that is far too large can take the compiler over half an hour, in search of what to compute again.
+    It can take over half an hour, as it did for eight examples of 95s on v5e, in vain.
     """
     first, *others = UPDATES
     found = steps.figures(way, (first,))
