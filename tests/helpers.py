@@ -57,7 +57,7 @@ def command(*arguments, **options):
     return subprocess.run(line, capture_output=True, text=True, timeout=900, check=False, **options)
 
 
-def assert_refused(main, arguments, error, *words):
+def assert_refuses(main, arguments, error, *words):
     """Asserts that a command's `main`, in this process, raises just `error`, with `words`: what `cli.run` tells."""
     with pytest.raises(error) as told:
         main([str(argument) for argument in arguments])

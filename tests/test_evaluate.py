@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from helpers import TINY, assert_refused, assert_told, command, tones, write_corpus
+from helpers import TINY, assert_refuses, assert_told, command, tones, write_corpus
 
 from mp3net import evaluate
 from mp3net.errors import UsageError, UserError
@@ -36,8 +36,8 @@ def run_here(capsys):
     return run_it
 
 
-def refused(error, words, *arguments):
-    assert_refused(evaluate.main, arguments, error, words)
+def assert_refused(error, words, *arguments):
+    assert_refuses(evaluate.main, arguments, error, words)
 
 
 def table(folder):
@@ -148,22 +148,22 @@ def test_what_cannot_be_scored_is_told(run, tmp_path):
     out = ("--out", tmp_path / "scores")
     (tmp_path / "empty").mkdir()
     assert_told(command("evaluate", *out), 2, "--ckpt and --data")
-    refused(UsageError, "--data is missing", "--ckpt", workdir, *out)
-    refused(UsageError, "--real is missing", "--generated", corpus, *out)
-    refused(UsageError, "--n 0", "--ckpt", workdir, "--data", corpus, "--n", 0, *out)
+    assert_refused(UsageError, "--data is missing", "--ckpt", workdir, *out)
+    assert_refused(UsageError, "--real is missing", "--generated", corpus, *out)
+    assert_refused(UsageError, "--n 0", "--ckpt", workdir, "--data", corpus, "--n", 0, *out)
     assert_told(command("evaluate", "--ckpt", tmp_path / "empty", "--data", corpus, *out), 1, "empty")
-    refused(UserError, "holds no", "--generated", tmp_path / "empty", "--real", corpus, *out)
-    refused(UserError, "/proc/scores", "--generated", corpus, "--real", corpus, "--out", "/proc/scores")
+    assert_refused(UserError, "holds no", "--generated", tmp_path / "empty", "--real", corpus, *out)
+    assert_refused(UserError, "/proc/scores", "--generated", corpus, "--real", corpus, "--out", "/proc/scores")
     soundfile.write(tmp_path / "empty" / "short.wav", tones(0.1, 8000), 8000)
     none = "There are no generated songs to score: all are shorter than 0.5 s"
-    refused(UserError, none, "--generated", tmp_path / "empty", "--real", corpus, *out)
+    assert_refused(UserError, none, "--generated", tmp_path / "empty", "--real", corpus, *out)
 
 
 def test_flags_that_do_not_go_together_are_told(run, tmp_path):
     workdir, corpus = run
     out = ("--data", corpus, "--out", tmp_path)
-    refused(UsageError, "--bands does not go with --ckpt", "--ckpt", workdir, *out, "--bands", 64)
-    refused(UsageError, "--data does not go with", "--generated", corpus, "--real", corpus, *out)
+    assert_refused(UsageError, "--bands does not go with --ckpt", "--ckpt", workdir, *out, "--bands", 64)
+    assert_refused(UsageError, "--data does not go with", "--generated", corpus, "--real", corpus, *out)
 
 
 def test_what_is_odd_among_real_songs_is_left_out_and_told(run, tmp_path, run_here):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-from helpers import assert_refused, assert_told, command
+from helpers import assert_refuses, assert_told, command
 
 from mp3net import generate
 from mp3net.errors import UsageError, UserError
@@ -38,8 +38,8 @@ def run(*arguments):
     return generate.main([str(argument) for argument in arguments])
 
 
-def refused(*arguments, words):
-    assert_refused(generate.main, arguments, UserError, *words)
+def assert_refused(*arguments, words):
+    assert_refuses(generate.main, arguments, UserError, *words)
 
 
 def contents(folder):
@@ -157,18 +157,18 @@ def test_flags_that_do_not_fit_are_told(arguments, word):
 
 
 def test_what_is_wrong_with_a_checkpoint_is_told(workdir, tmp_path):
-    refused("--ckpt", tmp_path / "none", words=["does not exist"])
-    refused("--ckpt", tmp_path, words=["no complete checkpoint"])
+    assert_refused("--ckpt", tmp_path / "none", words=["does not exist"])
+    assert_refused("--ckpt", tmp_path, words=["no complete checkpoint"])
     broken = tmp_path / "broken"
     shutil.copytree(workdir, broken)
     os.truncate(broken / "checkpoints" / "00000020" / "weights.data-00000-of-00001", 100)
-    refused("--ckpt", broken, "--out", tmp_path / "songs", words=["is damaged", "weights.data"])
+    assert_refused("--ckpt", broken, "--out", tmp_path / "songs", words=["is damaged", "weights.data"])
     foreign = tmp_path / "foreign"
     shutil.copytree(workdir, foreign)
     path = foreign / "checkpoints" / "00000020" / "architecture.json"
     text = path.read_text().replace('"latent_size": 8', '"latent_size": 9')
     path.write_text(text)
-    refused("--ckpt", foreign, "--out", tmp_path / "songs", words=["does not fit"])
+    assert_refused("--ckpt", foreign, "--out", tmp_path / "songs", words=["does not fit"])
     for harm in ({"base": []}, {"amplitude_scale": 1e999}, {"latent_size": "x"}, {"unknown": 1}):
         told = json.loads(text)
         told["architecture"].update(harm)
@@ -176,6 +176,6 @@ def test_what_is_wrong_with_a_checkpoint_is_told(workdir, tmp_path):
         sizes = json.loads((path.parent / "state.json").read_text())
         sizes["sizes"]["architecture.json"] = path.stat().st_size
         (path.parent / "state.json").write_text(json.dumps(sizes))
-        refused("--ckpt", foreign, "--out", tmp_path / "songs", words=["architecture.json is damaged"])
+        assert_refused("--ckpt", foreign, "--out", tmp_path / "songs", words=["architecture.json is damaged"])
     assert not (tmp_path / "songs").exists()
     assert_told(command("generate", "--ckpt", workdir, "--out", "/proc/songs"), 1, "/proc/songs")

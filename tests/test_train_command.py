@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-from helpers import TINY, assert_refused, assert_told, command, write_corpus
+from helpers import TINY, assert_refuses, assert_told, command, write_corpus
 
 from mp3net import generate
 from mp3net import train as train_command
@@ -52,10 +52,10 @@ def train(gin, corpus, workdir, *more):
     return command("train", "--gin", gin, "--data", corpus, "--workdir", workdir, *more)
 
 
-def refused(gin, corpus, workdir, *more, words):
+def assert_refused(gin, corpus, workdir, *more, words):
     """What `train` would tell, in this process, which spares TensorFlow's start."""
     flags = ("--gin", gin, "--data", corpus, "--workdir", workdir, *more)
-    assert_refused(train_command.main, flags, UserError, *words)
+    assert_refuses(train_command.main, flags, UserError, *words)
 
 
 def losses(workdir):
@@ -141,7 +141,7 @@ def test_a_resumption_on_other_recordings_is_refused(gin, corpus, run, tmp_path)
     shutil.copytree(corpus, tmp_path / "fewer")
     os.remove(tmp_path / "fewer" / "piece-2.wav")
     longer = ("--gin_param", "train.steps = 14")
-    refused(gin, tmp_path / "fewer", run, *longer, words=["3 recordings in the checkpoint's, 2 now"])
+    assert_refused(gin, tmp_path / "fewer", run, *longer, words=["3 recordings in the checkpoint's, 2 now"])
     accepted = train(gin, tmp_path / "fewer", run, *longer, "--accept_changes")
     assert accepted.returncode == 0, accepted.stderr
 
@@ -149,7 +149,7 @@ def test_a_resumption_on_other_recordings_is_refused(gin, corpus, run, tmp_path)
 def test_init_from_another_architecture_is_refused(gin, corpus, trained, tmp_path):
     scaled = ("--init_from", trained, "--gin_param", "Architecture.amplitude_scale = 64.0")
     said = ["Architecture.amplitude_scale: 1.0 there, 64.0 here", "--accept_changes"]
-    refused(gin, corpus, tmp_path / "second", *scaled, words=said)
+    assert_refused(gin, corpus, tmp_path / "second", *scaled, words=said)
 
 
 def test_init_from_starts_at_another_runs_weights_and_step_0(gin, corpus, trained, tmp_path, capsys):
@@ -186,13 +186,13 @@ def test_what_is_wrong_is_told_in_a_line(gin, corpus, tmp_path):
     empty.mkdir()
     assert_told(command("train", "--gin", gin, "--data", corpus), 2, "--workdir is missing")
     assert_told(train(gin, empty, workdir), 1, empty)
-    refused(gin, corpus, workdir, "--gin_param", "MP3net.bach_size = 1", words=["bach_size"])
+    assert_refused(gin, corpus, workdir, "--gin_param", "MP3net.bach_size = 1", words=["bach_size"])
     long = ("--gin_param", "Architecture.base = (512, 2)")
-    refused(gin, corpus, workdir, *long, words=["No recording is long enough", "piece-"])
-    refused("96s", corpus, workdir, words=["no configuration 96s", "95s"])
-    refused(gin, corpus, "/proc/run", words=["/proc/run", "Choose another folder"])
+    assert_refused(gin, corpus, workdir, *long, words=["No recording is long enough", "piece-"])
+    assert_refused("96s", corpus, workdir, words=["no configuration 96s", "95s"])
+    assert_refused(gin, corpus, "/proc/run", words=["/proc/run", "Choose another folder"])
     odd = ("--gin_param", "train.steps = 13")
-    refused(gin, corpus, workdir, *odd, words=["train.steps is 13", "multiple of MP3net.critic_steps"])
+    assert_refused(gin, corpus, workdir, *odd, words=["train.steps is 13", "multiple of MP3net.critic_steps"])
     assert not workdir.exists()
 
 
