@@ -65,8 +65,8 @@ def check_interpolation(options):
 def require_tensorflow(tpu=False):
     """Imports TensorFlow without its start-up chatter; raises `UserError` where it is missing.
 
-    With `tpu` the library of this machine's TPU is loaded too, if there is a TPU. Else it is not: it would look for one
-    on the network, for minutes, or get in the way of a training that holds the chip.
+    With `tpu` the library of this machine's TPU is loaded too, if there is a TPU. Else it is not: without one it looks
+    for one on the network, for minutes, and only training has a use for it.
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(
