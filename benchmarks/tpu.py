@@ -3,9 +3,10 @@
     python benchmarks/tpu.py [--gin 95s] [--tpu v2-8] [--readme README.md] [--round]
 
 Needs pip install 'mp3net[aot]'. All of it takes hours on 2 cores; what was compiled before is read from the cache.
-Where a device's share of the batch does not fit, the row says with which setting it does. Rows that are not asked for
-stay as they are in the JSON. The rows' memory is the larger of their D and G updates'; `--round` compiles a whole round
-as the one program that training makes of it, and adds what that takes (`round`).
+Where a device's share of the batch does not fit, the row says with which setting it does, and what it comes to
+otherwise. Rows that are not asked for stay as they are in the JSON. The rows' memory is the larger of their D and G
+updates'; `--round` compiles a whole round as the one program that training makes of it, and adds what that takes
+(`round`).
 """
 
 import argparse
@@ -57,7 +58,7 @@ def measured(gin, machine, whole_round=False):
 
     tensorflow()
     from mp3net import configuration
-    from mp3net.aot import fitting
+    from mp3net.aot import fitting, wording
     from mp3net.aot.lowering import ROUND
     from mp3net.aot.report import Steps, report
 
@@ -65,15 +66,16 @@ def measured(gin, machine, whole_round=False):
         print(f"{gin}, {machine.name}: {line}", flush=True)
 
     steps = Steps(configuration.load([gin])[0], machine, log)
-    way, bindings = steps.way(), ""
+    way, bindings, otherwise = steps.way(), "", None
     found = report(steps, way)
     if not found["fits"]:
+        otherwise = wording.otherwise(found)
         way, bindings = fitting.way_that_fits(steps, way, found["hbm_gib"], log)
         found = found if way is None else report(steps, way)
     if whole_round and way is not None:
         found[ROUND] = steps.figures(way, (ROUND,))[ROUND]
         log(f"{found[ROUND]['hbm_gib']:.2f} GiB for a round as one program, {found['hbm_gib']:.2f} for an update")
-    return {**found, "set": bindings}
+    return {**found, "set": bindings, "otherwise": otherwise}
 
 
 def table(rows):
@@ -107,7 +109,7 @@ def _row(gin, found):
     start = f"| `{gin}` | {found['topology']} | {found['batch_per_device']} |"
     if not found["fits"]:
         return f"{start} does not fit, not even with {found['set'] or 'anything'} | {memory} | | | |"
-    fits_with = f"`{found['set']}`" if found["set"] else "nothing set"
+    fits_with = f"`{found['set']}` (otherwise {found['otherwise']})" if found["set"] else "nothing set"
     return (
         f"{start} {fits_with} | {memory} | {_figure(found['d_step']['tflop'])}, {_figure(found['g_step']['tflop'])} "
         f"| {_figure(found['iteration_s'])} ({_figure(found['roofline_iteration_s'])}) "

@@ -557,12 +557,17 @@ def test_the_benchmarks_table_takes_its_place_between_the_marks(tiny, compiler, 
     fits = {**report.report(steps, steps.way()), "set": ""}
     compiler.answers = {"D update": {"fits": False, "wanted_gib": 9.5, "hbm_gib": 7.48}}
     large = {**report.report(steps, steps.way()), "set": "Execution.recompute = True"}
-    table = tpu_benchmark.table({"95s": {"v6e-1": large, "v2-8": fits}, "5s": {"v2-8": large}})
+    saved = {**fits, "set": "train.micro_batch = 1", "otherwise": wording.otherwise(large)}
+    compiler.answers = {"D update": {"fits": False, "wanted_gib": None, "defect": "RET_CHECK failure"}}
+    failing = {**saved, "otherwise": wording.otherwise(report.report(steps, steps.way()))}
+    table = tpu_benchmark.table({"95s": {"v6e-1": large, "v2-8": fits}, "5s": {"v2-8": saved, "v3-8": failing}})
     rows = [line for line in table.splitlines() if line.startswith("| `")]
     assert rows[0].startswith(
         "| `95s` | v2-8 | 1 | nothing set | 3.20 of 7.48 | 2.25, 2.25 | 0.375 (0.3) | 90 h (72 h) |"
     )
     assert "does not fit, not even with Execution.recompute = True | 9.50 of 7.48" in rows[1]
+    assert "| `train.micro_batch = 1` (otherwise 9.50 GiB) | 3.20 of 7.48 |" in rows[2]
+    assert "| `train.micro_batch = 1` (otherwise the compiler fails on it) | 3.20 of 7.48 |" in rows[3]
     assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
 
     readme = "before\n<!-- tpu table -->\nold\n<!-- end of tpu table -->\nafter\n"

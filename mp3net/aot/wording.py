@@ -29,11 +29,16 @@ def lines(found):
 def memory(found):
     """Whether a report's configuration fits, and how much it takes."""
     there, taken = f"{found['hbm_there_gib']:.2f} GiB of HBM", f"{found['hbm_gib']:.2f}"
-    if any("defect" in found[update] for update in TITLES):
+    if _fails(found):
         return f"does not compile, whatever room there is ({there})"
     if not found["fits"]:
         return f"does not fit: it wants {taken} of {there}"
     return f"fits: {taken} of {there}, {found['state_gib']:.2f} of it weights and optimizers"
+
+
+def otherwise(found):
+    """Why a report's configuration does not fit, for a table beside what does."""
+    return "the compiler fails on it" if _fails(found) else f"{found['hbm_gib']:.2f} GiB"
 
 
 def advice(fitting, tried):
@@ -53,6 +58,10 @@ def largest(found):
     if not batch:
         return f"Not one example fits a {device}."
     return f"A {device} has room for a batch of {batch} (compiled); {count} of them for {found['largest_batch']}."
+
+
+def _fails(found):
+    return any("defect" in found[update] for update in TITLES)
 
 
 def _title(found):
