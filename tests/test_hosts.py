@@ -269,8 +269,12 @@ class Hosts:
         ]  # fmt: skip
 
     def ended(self, timeout=300):
-        """Waits; returns (status, stdout, stderr) of each."""
-        texts = [process.communicate(timeout=timeout) for process in self.processes]
+        """Waits, and leaves none behind; returns (status, stdout, stderr) of each."""
+        try:
+            texts = [process.communicate(timeout=timeout) for process in self.processes]
+        finally:
+            for process in self.processes:
+                process.kill()
         return [(process.returncode, *text) for process, text in zip(self.processes, texts, strict=True)]
 
 
@@ -308,19 +312,29 @@ def rows(workdir):
     return [[json.loads(line)[name] for name in names] for line in open(os.path.join(workdir, "metrics.jsonl"))]
 
 
+def small_run(folder):
+    """Arguments of a short run that saves at every second step."""
+    corpus, gin = write_corpus(folder / "corpus"), folder / "tiny.gin"
+    gin.write_text(TINY + "train.save_every_steps = 2\ntrain.save_every_minutes = 1000.0\ntrain.keep = 1000\n")
+    return ["--gin", gin, "--data", corpus]
+
+
+def endless(workdir, arguments, begun, *settings):
+    """Two hosts amid a run that will not end by itself, once a file of the pattern `begun` holds something."""
+    settings = [word for setting in ("train.steps = 100000", *settings) for word in ("--gin_param", setting)]
+    hosts, deadline = Hosts(TRAIN, *arguments, "--workdir", workdir, *settings), time.monotonic() + 200
+    while not any(path.stat().st_size for path in workdir.glob(begun)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return hosts
+
+
 def test_two_hosts_train_one_run_end_when_one_is_lost_and_go_on_together(tmp_path):
     """The run of one process; that of two, of which one is killed on the way; the other says so, within 30 s."""
-    corpus, gin = write_corpus(tmp_path / "corpus"), tmp_path / "tiny.gin"
-    gin.write_text(TINY + "train.save_every_steps = 2\ntrain.save_every_minutes = 1000.0\ntrain.keep = 1000\n")
-    arguments = ["--gin", gin, "--data", corpus]
+    arguments = small_run(tmp_path)
     alone = command("train", *arguments, "--workdir", tmp_path / "one")
     assert alone.returncode == 0, alone.stderr
 
-    shared = [*arguments, "--workdir", tmp_path / "two"]
-    hosts = Hosts(TRAIN, *shared, "--gin_param", "train.steps = 100000", "--gin_param", "train.log_every = 100000")
-    deadline = time.monotonic() + 200
-    while not list((tmp_path / "two").glob("checkpoints/*/state.json")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    hosts = endless(tmp_path / "two", arguments, "checkpoints/*/state.json", "train.log_every = 100000")
     hosts.processes[1].send_signal(signal.SIGKILL)
     killed = time.monotonic()
     (status, _, stderr), _ = hosts.ended()
@@ -331,7 +345,7 @@ def test_two_hosts_train_one_run_end_when_one_is_lost_and_go_on_together(tmp_pat
     for path in (tmp_path / "two" / "checkpoints").iterdir():  # so that there is something left to do
         if path.name != "00000002":
             shutil.rmtree(path)
-    again = Hosts(TRAIN, *shared).ended()
+    again = Hosts(TRAIN, *arguments, "--workdir", tmp_path / "two").ended()
     assert [status for status, _, _ in again] == [0, 0], again
     assert "at step 2\n" in again[0][1] and "2 CPUs on 2 hosts, 1 a replica" in again[0][1]
     found = {row[0]: row for row in rows(tmp_path / "two")}
@@ -339,6 +353,21 @@ def test_two_hosts_train_one_run_end_when_one_is_lost_and_go_on_together(tmp_pat
     common = [row for row in rows(tmp_path / "one") if row[0] > 4]
     assert [row[0] for row in common] == [6, 8, 10, 12]
     assert_close([found[row[0]] for row in common], common, rtol=2e-3, atol=2e-5)
+
+
+def test_a_host_that_is_preempted_has_all_save_and_end(tmp_path):
+    """By SIGTERM to the one that writes no checkpoints, before any was due."""
+    hosts = endless(tmp_path / "run", small_run(tmp_path), "metrics.jsonl", "train.save_every_steps = 100000")
+    told = time.monotonic()
+    hosts.processes[1].send_signal(signal.SIGTERM)
+    chief, preempted = hosts.ended(timeout=60)
+    assert time.monotonic() - told < 30
+    for status, said, stderr in (chief, preempted):
+        assert status == 128 + signal.SIGTERM and "Traceback" not in stderr
+        assert said.strip().splitlines()[-1] == "Stopped. The same command goes on from here."
+    assert "SIGTERM: saving" in preempted[1] and "SIGTERM" not in chief[1]
+    saved = [json.loads(path.read_text())["step"] for path in (tmp_path / "run").glob("checkpoints/*/state.json")]
+    assert saved == [rows(tmp_path / "run")[-1][0]]  # a row was due at every step at which it could end
 
 
 def test_a_host_that_never_answers_is_named_in_time(tmp_path):
