@@ -1,7 +1,9 @@
 """Any number of replicas trains the same run: losses, gradients, the minibatch statistic; and what is refused."""
 
 import dataclasses
+import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -168,24 +170,22 @@ def test_a_tpu_that_does_not_answer_is_told_in_time():
 
 
 def test_a_run_goes_on_with_another_number_of_replicas(tmp_path):
-    """12 steps on one device, against 6 on two replicas and then 6 on four: the same losses, to rounding."""
+    """12 steps on one device, against its first 6 and then 6 on two replicas: the same losses, to rounding."""
     corpus, gin = write_corpus(tmp_path / "corpus"), tmp_path / "tiny.gin"
     gin.write_text(TINY + "MP3net.batch_size = 4\ntrain.save_every_steps = 6\n")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
 
-    def train(workdir, device, steps=12):
-        done = command(
-            "train", "--gin", gin, "--data", corpus, "--workdir", tmp_path / workdir, "--device", device,
-            "--gin_param", f"train.steps = {steps}",
-        )  # fmt: skip
+    def train(workdir, device):
+        done = command("train", "--gin", gin, "--data", corpus, "--workdir", workdir, "--device", device)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    train("whole", "cpu")
-    assert "on 2 CPUs, 2 a replica" in train("cut", "cpu:2", steps=6)
-    resumed = train("cut", "cpu:4")
-    assert "at step 6" in resumed and "changed: 2 CPUs before, 4 CPUs now\n" in resumed
-    rows = [[json_rows(tmp_path / name / "metrics.jsonl")] for name in ("whole", "cut")]
-    assert_close(rows[0], rows[1], rtol=2e-3, atol=2e-5)
+    train(whole, "cpu")
+    shutil.copytree(whole / "checkpoints" / "00000006", cut / "checkpoints" / "00000006")
+    resumed = train(cut, "cpu:2")
+    assert "at step 6" in resumed and "changed: CPU before, 2 CPUs now\n" in resumed
+    assert "on 2 CPUs, 2 a replica" in resumed
+    assert_close(json_rows(cut), json_rows(whole)[3:], rtol=2e-3, atol=2e-5)
 
 
 def test_a_run_that_goes_on_with_another_generator_of_random_numbers_says_so(capsys):
@@ -197,11 +197,8 @@ def test_a_run_that_goes_on_with_another_generator_of_random_numbers_says_so(cap
     assert not capsys.readouterr().out
 
 
-def json_rows(path):
-    import json
-
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert len(rows) == 6
+def json_rows(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [[row[name] for name in ("step", "d_loss", "g_loss", "wasserstein", "gradient_penalty")] for row in rows]
 
 
