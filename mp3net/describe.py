@@ -89,7 +89,7 @@ def tpu_cost(training, machine, largest=False):
     found = report(steps, way)
     print("\n".join(["", *wording.lines(found)]), flush=True)
     if not found["fits"]:
-        print("Looking for what would fit; each attempt is compiled, and takes minutes.", flush=True)
+        print("Looking for what would fit. Each attempt is compiled: minutes, half an hour if large.", flush=True)
         fitting_way, bindings = fitting.way_that_fits(steps, way, found["hbm_gib"], _progress)
         found["would_fit"] = None if fitting_way is None else {"set": bindings, **report(steps, fitting_way)}
         print(wording.advice(found["would_fit"], bindings), flush=True)
