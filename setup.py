@@ -24,6 +24,8 @@ setup(
         "mp3net.data",
         "mp3net.evaluation",
         "mp3net.model",
+        "mp3net.pjrt",
+        "mp3net.portable",
         "mp3net.training",
     ],
     package_dir={"mp3net.configs": "configs"},
@@ -47,6 +49,10 @@ setup(
         "tfio": ["tensorflow-io==0.37.1", "tensorflow-cpu==2.16.*", "numpy<2"],
         # The TPU's compiler, which runs without a TPU. Older releases were not tried; these need Python 3.11.
         "aot": ["jax>=0.10.2; python_version >= '3.11'", "libtpu>=0.0.51; python_version >= '3.11'"],
+        # Training through JAX, beside [cpu] (TensorFlow 2.19 or later: older ones want another ml_dtypes).
+        "jax": ["jax>=0.6.2"],
+        "jax-cuda": ["jax[cuda12]>=0.6.2"],
+        "jax-tpu": ["jax[tpu]>=0.6.2"],
         "corpus": ["mido>=1.3"],  # scripts/render_corpus.py reads MIDI
         "plots": ["matplotlib>=3.8"],  # python -m mp3net.figures draws with it; training and generating do without
         # The last three execute the notebooks.

@@ -1,9 +1,11 @@
-"""`Stage` and `Place`, which systems, data and training share, below every room so that none need import another for
-them.
+"""`Stage`, `Place` and `Share`, which systems, data and training share, below every room so that none need import
+another for them.
 """
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+
+from mp3net.errors import UserError
 
 _DATA_OF_A_CALL = 64 * 2**20  # bytes a replica, of which two calls' are held at once
 _MOST_ROUNDS = 16
@@ -46,6 +48,30 @@ class Place:
 
 
 ALONE = Place()
+
+
+@dataclass(frozen=True)
+class Share:
+    """The replicas that one host feeds: `count` of `replicas`, from number `first` on."""
+
+    replicas: int = 1
+    first: int = 0
+    count: int = 1
+
+
+def share_of(batch_size, replicas, device, micro_batch=None):
+    """(examples of a batch that each of `replicas` takes, in how many parts): no part is of more than `micro_batch`.
+
+    Raises `UserError` where the batch cannot be divided among the replicas; `device` names them.
+    """
+    share, rest = divmod(batch_size, replicas)
+    if rest or not share:
+        near = sorted({replicas * max(1, share), replicas * (share + 1)})
+        raise UserError(
+            f"A batch of {batch_size} cannot be divided among {replicas} replicas ({device}). Set the "
+            f"batch size to {' or '.join(map(str, near))}, or use a number of devices that divides {batch_size}."
+        )
+    return share, parts_of(share, micro_batch)
 
 
 def parts_of(share, most=None):

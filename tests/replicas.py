@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from helpers import assert_close
 
+from mp3net.aot import lowering
 from mp3net.model.architecture import Architecture
 from mp3net.model.layers import minibatch_stddev
 from mp3net.model.mp3net import MP3net
@@ -65,11 +66,11 @@ def deviation(devices):
     """The feature that the minibatch standard deviation adds, of the first batch."""
 
     def replica(data):
-        return minibatch_stddev(data[0][0, 0], devices.place.cross_replica_mean)[0, 0, 0, -1]
+        return minibatch_stddev(data[0][0], devices.place.cross_replica_mean)[0, 0, 0, -1:]
 
-    run = tf.function(lambda data: devices.strategy.run(replica, (data,)), autograph=False)
-    values = run(next(iter(devices.feed(lambda host: batches(host, 1)))))
-    return {"feature": devices.strategy.experimental_local_results(values)[0].numpy()}
+    call = devices.compile(replica, 1, [])
+    data = next(iter(devices.feed(lambda host: batches(host, 1), lambda audio: audio)))
+    return {"feature": np.asarray(call(data, tf.constant(0), tf.constant(1)))[0, 0]}
 
 
 def training(system, devices, parts):
@@ -80,16 +81,19 @@ def training(system, devices, parts):
         scalars, _ = system.train_step(stage, *data)
         return tf.stack(list(scalars.values()))
 
-    call = devices.compile(one, ROUNDS + 1)
-    data = next(iter(devices.feed(lambda host: batches(host, ROUNDS + 1, parts))))
-    rows = call(data, tf.constant(0), tf.constant(1)).numpy()[:1]
+    call = devices.compile(one, ROUNDS + 1, lowering.variables(system))
+    data = next(iter(devices.feed(lambda host: batches(host, ROUNDS + 1, parts), lambda audio: audio)))
+    rows = np.asarray(call(data, tf.constant(0), tf.constant(1)))[:1]
+    devices.bring_back()
     # After one update Adam's first moment is (1 - beta1) times the gradient.
     moments = system.generator_adam.first_moments + system.discriminator_adam.first_moments
     found = {f"gradient_{i}": v.numpy() / (1 - system.beta_1) for i, v in enumerate(moments)}
-    rows = np.concatenate([rows, call(data, tf.constant(1), tf.constant(ROUNDS - 1)).numpy()[: ROUNDS - 1]])
+    rows = np.concatenate([rows, np.asarray(call(data, tf.constant(1), tf.constant(ROUNDS - 1)))[: ROUNDS - 1]])
+    devices.bring_back()
     weights = system.generator.variables + system.discriminator.variables
     found |= {f"weight_{i}": v.numpy() for i, v in enumerate(weights)}
-    return {"statistics": rows, "graphs": call.experimental_get_tracing_count(), **found}
+    graphs = call.experimental_get_tracing_count() if hasattr(call, "experimental_get_tracing_count") else 1
+    return {"statistics": rows, "graphs": graphs, **found}
 
 
 def assert_same(found, alone, parts=1):

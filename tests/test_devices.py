@@ -14,6 +14,7 @@ from helpers import TINY, assert_close, assert_told, command, write_corpus
 from replicas import SIZES, assert_same
 
 from mp3net import hardware
+from mp3net.aot import lowering
 from mp3net.errors import UsageError, UserError
 from mp3net.model.mp3net import MP3net
 from mp3net.train import _compare_places
@@ -50,8 +51,8 @@ def test_rounds_in_one_call_of_xla_are_those_of_several_calls():
     stage = dataclasses.replace(system.stages(60)[0], micro_batches=2)
     real = 0.2 * tf.random.stateless_normal([3, 1, 2, *SIZES.output_shape], [5, 5])
     data = (real, tf.reshape(tf.range(6, dtype=tf.int64), [3, 1, 2]))
-    call = devices.compile(lambda data: tf.stack(list(system.train_step(stage, *data)[0].values())), 3)
-    variables = [variable for item in system.checkpoint_items().values() for variable in item.variables]
+    variables = lowering.variables(system)
+    call = devices.compile(lambda data: tf.stack(list(system.train_step(stage, *data)[0].values())), 3, variables)
     before = [variable.numpy() for variable in variables]
 
     def run(calls):

@@ -62,13 +62,14 @@ def lower(system, stage, batch, parts=1, updates=UPDATES):
         "g_step": (g_step, taken([])[1:], 0),
         ROUND: (whole_round, taken([count]), count),
     }
-    with _float32_products():
-        return {update: _program(system, *known[update]) for update in updates}
+    return {update: _program(system, *known[update]) for update in updates}
 
 
 def variables(system):
     """All variables of a system: weights, optimizers, and the average if there is one."""
-    return list({v.ref(): v for item in system.checkpoint_items().values() for v in item.variables}.values())
+    items = system.checkpoint_items().values()
+    found = (v for item in items for v in ([item] if isinstance(item, tf.Variable) else item.variables))
+    return list({v.ref(): v for v in found}.values())
 
 
 def state_bytes(system):
@@ -77,13 +78,26 @@ def state_bytes(system):
 
 
 def _program(system, step, specs, batches):
+    known = variables(system)
+    text, taken = lowered(step, specs, known)
+    references = {variable.ref() for variable in taken}
+    others = tuple(variable for variable in known if variable.ref() not in references)
+    return Program(text, len(specs), batches, taken, others)
+
+
+def lowered(step, specs, known):
+    """`step`, a function of tensors of `specs`, as StableHLO text, and those of the variables `known` that it takes.
+
+    The text's arguments are the tensors, then the variables in that order; its results are those of `step`, then the
+    variables that it changes.
+    """
     # One flat function: what a nested one captures would become constants of the program, all weights among them.
     function = tf.function(step, jit_compile=True, autograph=False)
-    taken = [id(handle) for handle in function.get_concrete_function(*specs).graph.external_captures]
-    by_handle = {id(variable.handle): variable for variable in variables(system)}
-    text = stablehlo.plain(function.experimental_get_compiler_ir(*specs)(stage="stablehlo"))
-    others = tuple(variable for handle, variable in by_handle.items() if handle not in taken)
-    return Program(text, len(specs), batches, tuple(by_handle[handle] for handle in taken), others)
+    by_handle = {id(variable.handle): variable for variable in known}
+    with _float32_products():
+        handles = [id(handle) for handle in function.get_concrete_function(*specs).graph.external_captures]
+        text = stablehlo.plain(function.experimental_get_compiler_ir(*specs)(stage="stablehlo"))
+    return text, tuple(by_handle[handle] for handle in handles)
 
 
 def tensor_type(variable):

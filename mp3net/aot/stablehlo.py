@@ -1,5 +1,6 @@
 """StableHLO text, the form in which a training step travels from TensorFlow to another compiler."""
 
+import itertools
 import re
 
 # A location in place: loc(#loc3), loc("name"("file":1:2)), loc(callsite(...)); strings may hold parentheses.
@@ -8,6 +9,7 @@ _DEEP = rf"{_FLAT}|\((?:{_FLAT}|\((?:{_FLAT}|\((?:{_FLAT})*\))*\))*\)"
 _LOCATION = re.compile(rf" loc\((?:{_DEEP})*\)")
 _LOCATION_LINE = re.compile(r"^#loc.*\n?", re.MULTILINE)
 _COPY = re.compile(r"= mhlo\.copy (%[\w#]+) : (tensor<[^>]*>)")
+_ALL_REDUCE = re.compile(r'("stablehlo\.all_reduce"\(.*?\) <\{)(replica_groups = dense<.*?> : tensor<\w+>)\}>')
 _ALIAS = re.compile(r"parameter_number = (\d+) : i64}, output_index = array<i64(?:: (\d+))?>")
 
 
@@ -28,6 +30,23 @@ def arguments(text):
     """The (shape, dtype) of each argument of `main`, dtypes as StableHLO names them."""
     header = re.search(r"func\.func (?:public )?@main\((.*?)\) ->", text, re.DOTALL)[1]
     return [_type(found) for found in re.findall(r"%arg\d+: tensor<([^>]*)>", header)]
+
+
+def results(text):
+    """The (shape, dtype) of each result of `main`."""
+    header = re.search(r"func\.func (?:public )?@main\(.*?\) -> (.*?) \{\n", text, re.DOTALL)[1]
+    return [_type(found) for found in re.findall(r"tensor<([^>]*)>", header)]
+
+
+def over_devices(text):
+    """The program with its all-reduces over the devices of one program, as JAX runs it, not over copies of it."""
+    number = itertools.count(1)
+
+    def channel(at):
+        handle = f"#stablehlo.channel_handle<handle = {next(number)}, type = 1>"
+        return f"{at[1]}channel_handle = {handle}, {at[2]}, use_global_device_ids}}>"
+
+    return _ALL_REDUCE.sub(channel, text)
 
 
 def with_unused(text, types):

@@ -8,6 +8,8 @@ from jax._src.interpreters import mlir
 from jax._src.lib import xla_client
 from jaxlib.mlir import ir
 
+_PORTABLE = "1.9.0"  # the version of StableHLO that is written: that of jax 0.6, whatever is installed
+
 
 def load(text, device):
     """The program of `stablehlo.plain` text for one JAX device, compiled: an executable of JAX's runtime."""
@@ -23,3 +25,10 @@ def counts(program):
     """The compiler's own count of a program: {"flops", "bytes accessed", "optimal_seconds", ...}."""
     found = program.cost_analysis()
     return found if isinstance(found, dict) else found[0]
+
+
+def serialised(text):
+    """`stablehlo.plain` text in the form that JAX's exports hold, which releases of JAX years apart can read."""
+    from jaxlib.mlir.dialects import stablehlo  # has no public name
+
+    return stablehlo.serialize_portable_artifact_str(text, _PORTABLE)

@@ -4,6 +4,7 @@ In order: position -> crop -> read (a seek, where the corpus is prepared; resamp
 encode -> batch -> the steps of a round -> prefetch.
 """
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,6 +84,12 @@ class Pipeline:
         """That of the corpus."""
         return self.corpus.identity
 
+    def of(self, recordings):
+        """The same, of some of its recordings alone."""
+        some = copy.copy(self)
+        some.corpus, some.recordings = replace(self.corpus, recordings=recordings), recordings
+        return some
+
     def plan(self, crop_samples):
         """The `CropPlan` of a stage."""
         lengths = tuple(output_frames(each.frames, each.rate_hz, self.rate_hz) for each in self.recordings)
@@ -114,16 +121,17 @@ class Pipeline:
             told, self._error = self._error, None  # told by now: `error` is that of datasets
             raise told or error from None
 
-    def _example(self, plan, example):
-        waveform = self._load(plan, example)
-        return self.encode(tf.ensure_shape(waveform, [plan.crop_samples, self.channels])[None])[0]
+    def _example(self, plan, example, encoded=True):
+        waveform = tf.ensure_shape(self._load(plan, example), [plan.crop_samples, self.channels])
+        return self.encode(waveform[None])[0] if encoded else waveform
 
-    def dataset(self, stage, first_step, steps_per_round, rounds=1, replicas=1, first_replica=0, count=1):
+    def dataset(self, stage, first_step, steps_per_round, rounds=1, replicas=1, first_replica=0, count=1, encoded=True):
         """What the replicas of one host take from `first_step` on: an endless `tf.data.Dataset`.
 
         Consecutive elements are for consecutive replicas, `first_replica` to `first_replica + count - 1` of `replicas`,
         then for the same ones again. Each is (encoded `[rounds, steps_per_round, share, ...]`, examples int64 `[rounds,
-        steps_per_round, share]`), a share being batch / replicas. An error in it is told by `error`.
+        steps_per_round, share]`), a share being batch / replicas. Where not `encoded`, waveforms stand in place of
+        encoded audio. An error in it is told by `error`.
         """
         plan = self.plan(stage.crop_samples)
         calls = self.settings.threads or tf.data.AUTOTUNE
@@ -138,7 +146,7 @@ class Pipeline:
 
         def load(index):
             example = example_of(index)
-            return self._example(plan, example), example
+            return self._example(plan, example, encoded), example
 
         examples = tf.data.Dataset.counter(0, dtype=tf.int64)  # endless, and known to be: hosts need not ask each other
         loaded = examples.map(load, num_parallel_calls=calls, deterministic=True)
@@ -156,7 +164,7 @@ class Pipeline:
             recording = self.recordings[index]
             rate, channels = self.rate_hz, self.channels
             crop = files.read_crop(recording.path, start, plan.crop_samples, rate, channels, self.settings.upmix)
-            return crop * np.float32(self._gain(recording))
+            return crop * np.float32(self.gain(recording))
 
         return tf.numpy_function(self._noting_errors(read), [example], tf.float32, stateful=False)
 
@@ -165,7 +173,7 @@ class Pipeline:
 
         def choose(position):
             index, start = plan.crop(position)
-            return np.int64(index), np.int64(start), np.float32(self._gain(self.recordings[index]))
+            return np.int64(index), np.int64(start), np.float32(self.gain(self.recordings[index]))
 
         kinds = [tf.int64, tf.int64, tf.float32]
         index, start, gain = tf.numpy_function(self._noting_errors(choose), [example], kinds, stateful=False)
@@ -173,7 +181,8 @@ class Pipeline:
             self.recordings, index, start, plan.crop_samples, self.rate_hz, self.channels
         )
 
-    def _gain(self, recording):
+    def gain(self, recording):
+        """The factor that brings a `Recording`'s samples, as they are in its file, to the level of `data.peak`."""
         return gain(recording, self.settings.peak, self.rate_hz, self.channels, self.settings.upmix)
 
     def _noting_errors(self, function):

@@ -90,6 +90,7 @@ class MP3net(tf.Module):
         self.seed, self.place = seed, place
         self.algorithm = randomness.XLA_ALGORITHM if place.xla else randomness.ALGORITHM
         self.perception = PerceptionLayer(self.perception.perception, self.sizes, place.xla)
+        self.representation = Amplitudes(self.sizes.bands, self.sizes.amplitude_scale, place.xla)
         self.generator = Generator(self.sizes, initializer, execution)
         self.discriminator = Discriminator(self.sizes, initializer, place.cross_replica_mean, execution)
         self.generator_adam = Adam(self.generator.trainable_variables, **self._adam)

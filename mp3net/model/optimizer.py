@@ -17,8 +17,8 @@ class Adam(tf.Module):
         self.beta_2, self.epsilon = beta_2, epsilon
         self.variables_updated = list(variables)
         self.iterations = tf.Variable(0, dtype=tf.int64, trainable=False, name="iterations")
-        self.first_moments = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables_updated]
-        self.second_moments = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables_updated]
+        zeros = lambda: [tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False) for v in self.variables_updated]  # noqa: E731
+        self.first_moments, self.second_moments = zeros(), zeros()
         self._place = {v.ref(): i for i, v in enumerate(self.variables_updated)}
 
     def apply(self, gradients, variables, learning_rate, beta_1):

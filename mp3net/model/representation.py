@@ -4,10 +4,10 @@ from mp3net.audio.mdct import MDCT
 
 
 class Amplitudes:
-    """The representation of MP3net: MDCT amplitudes of every channel (section 2.1), times `scale`."""
+    """The representation of MP3net: MDCT amplitudes of every channel (section 2.1), times `scale`; for XLA if `xla`."""
 
-    def __init__(self, bands, scale):
-        self._mdct, self._scale = MDCT(bands), scale
+    def __init__(self, bands, scale, xla=False):
+        self._mdct, self._scale = MDCT(bands, xla=xla), scale
         self.overlap = bands  # a crop of M blocks takes M + 1 of samples
 
     def encode(self, waveform):

@@ -4,37 +4,35 @@ Whatever the device, a batch is the same global batch, and what reduces over it 
 """
 
 import contextlib
-from dataclasses import dataclass
+import importlib.util
 
 import tensorflow as tf
 
 from mp3net.errors import UsageError, UserError
-from mp3net.stage import Place, parts_of
+from mp3net.stage import Place, Share, share_of
 from mp3net.training import tpu
 from mp3net.training.cluster import Cluster, HostLost
+from mp3net.training.loops import repeat
 
-NAMES = "auto, cpu, cpu:N (N replicas on one CPU), gpu, gpu:N (the first N), tpu, or tpu:NAME (a name or an address)"
+NAMES = (
+    "auto, cpu, cpu:N (N replicas on one CPU), gpu, gpu:N (the first N), tpu, tpu:NAME (a name or an address), "
+    "or through JAX jax, jax:cpu, jax:gpu or jax:tpu, each also with :N for N devices"
+)
 _CONNECT_S = 300
 _OF_A_LOST_HOST = (
     tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Share:
-    """The replicas that one host feeds: `count` of `replicas`, from number `first` on."""
-
-    replicas: int = 1
-    first: int = 0
-    count: int = 1
-
-
 class Devices:
     """A `tf.distribute` strategy, and what the trainer asks of it.
 
     `name` is for people; `place` is what a system is built with; `chief` tells whether this process writes the run's
-    files. Where it `feeds_all`, it reads the data of every replica and sends them.
+    files. Where it `feeds_all`, it reads the data of every replica and sends them. `encodes` says whether it takes
+    waveforms in place of encoded audio.
     """
+
+    encodes = False
 
     def __init__(self, strategy, platform, name, xla=False, hosts=1, host=0, feeds_all=False):
         self.strategy, self.name, self.hosts, self.chief = strategy, name, hosts, host == 0
@@ -52,18 +50,11 @@ class Devices:
 
         Raises `UserError` where the batch cannot be divided among the replicas.
         """
-        share, rest = divmod(batch_size, self.replicas)
-        if rest or not share:
-            near = sorted({self.replicas * max(1, share), self.replicas * (share + 1)})
-            raise UserError(
-                f"A batch of {batch_size} cannot be divided among {self.replicas} replicas ({self.name}). Set the "
-                f"batch size to {' or '.join(map(str, near))}, or use a number of devices that divides {batch_size}."
-            )
-        return share, parts_of(share, micro_batch)
+        return share_of(batch_size, self.replicas, self.name, micro_batch)
 
-    def feed(self, dataset_of):
+    def feed(self, dataset_of, encode):
         """An iterator over what each replica takes, from `dataset_of(Share)`: an endless `tf.data.Dataset` in which
-        consecutive elements are for consecutive replicas.
+        consecutive elements are for consecutive replicas. As these devices do not encode, it has done so.
         """
 
         if self._feeds_all:
@@ -85,19 +76,20 @@ class Devices:
         choose_own = lambda context: values[context.replica_id_in_sync_group]  # noqa: E731
         return self.strategy.experimental_distribute_values_from_function(choose_own)
 
-    def compile(self, round_of, rounds=1):
+    def compile(self, round_of, rounds, variables):
         """Some rounds of training as one call of one graph.
 
         Args:
           round_of: takes a replica's data of one round; returns float32 `[statistic]`, to be averaged over replicas.
           rounds: how many rounds the data of one call are for.
+          variables: all that a round may read or change.
 
         Returns: a function of (data of `rounds` rounds, stacked along the first axis of each tensor; the first to be
         run; how many), which returns float32 `[rounds, statistic]`, a row for each that was run, then zeros.
         """
 
         def over_rounds(run):
-            return lambda data, first, count: _repeat(lambda i: run(data, i), first, count, rounds)
+            return lambda data, first, count: repeat(lambda i: run(data, i), first, count, rounds)
 
         def one(data, i):
             return round_of(tf.nest.map_structure(lambda tensor: tensor[i], data))
@@ -141,6 +133,12 @@ class Devices:
 
         return self.strategy.run(replica, (numbers,))
 
+    def bring_back(self):
+        """Has the variables hold what the calls so far have made of them: here they do."""
+
+    def close(self):
+        """Ends what runs beside the training: here nothing does."""
+
     def _average(self, statistics):
         return self.strategy.reduce(tf.distribute.ReduceOp.MEAN, statistics, axis=None)
 
@@ -157,6 +155,10 @@ def choose(name="auto", connect_s=_CONNECT_S):
     """
     kind, _, which = str(name).partition(":")
     cluster = Cluster.from_environment()
+    if kind == "jax":
+        if cluster:
+            raise UserError("TF_CONFIG is set, but --device jax drives one host: unset it, or give another device.")
+        return _jax(name, which)
     if kind not in ("auto", "cpu", "gpu", "tpu") or (which and kind == "auto"):
         raise UsageError(f"--device {name}: there is no such device. It is one of {NAMES}.")
     if kind == "tpu" or (kind == "auto" and tpu.is_here()):
@@ -226,6 +228,24 @@ def _tpu(which, connect_s):
     return Devices(strategy, "TPU", name, xla=True, feeds_all=elsewhere)
 
 
+def _jax(name, which):
+    require_jax()
+    from mp3net.training import pjrt
+
+    tf.config.set_visible_devices([], "GPU")  # JAX takes its memory
+    exact_float32()
+    return pjrt.choose(name, which)
+
+
+def require_jax():
+    """Raises `UserError` where JAX is not installed."""
+    if importlib.util.find_spec("jax") is None:
+        raise UserError(
+            "JAX is not installed. Install it beside TensorFlow's build for CPUs: pip install 'mp3net[cpu,jax]', for "
+            "an NVIDIA GPU 'mp3net[cpu,jax-cuda]', for a TPU 'mp3net[cpu,jax-tpu]'."
+        )
+
+
 def _count(name, text, most):
     """The number in gpu:N or cpu:N, None where there is none."""
     if not text:
@@ -248,18 +268,3 @@ def _no_gpu():
 
 def _first_line(error):
     return str(getattr(error, "message", error)).strip().splitlines()[0][:200].rstrip(".")
-
-
-def _repeat(function, first, count, limit):
-    """Stacks `function(i)`, float32 `[statistic]`, for `count` indices from `first` on: `[limit, statistic]`."""
-    if limit == 1:
-        return function(first)[None]
-    # Traced apart for its shape alone, for XLA must know what a loop begins with.
-    shape = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec([], tf.int32)).output_shapes
-
-    def body(done, rows):
-        row = function(first + done)
-        return done + 1, tf.tensor_scatter_nd_update(rows, [[done]], row[None])
-
-    start = (tf.constant(0), tf.zeros([limit, *shape]))
-    return tf.while_loop(lambda done, _: done < count, body, start, parallel_iterations=1)[1]

@@ -10,15 +10,15 @@ class Saves:
 
     Args:
       training: a `Training`.
-      chief: whether this host writes them.
+      devices: where the run is, see devices.py; its chief writes them.
       workdir, record: as of trainer.py.
       averages: `Averages` that a checkpoint takes along.
       step: of the checkpoint that the run began from.
       log: takes a line for each.
     """
 
-    def __init__(self, training, chief, workdir, record, averages, step, log):
-        self._training, self._chief, self._workdir, self._record = training, chief, workdir, record
+    def __init__(self, training, devices, workdir, record, averages, step, log):
+        self._training, self._devices, self._workdir, self._record = training, devices, workdir, record
         self._averages, self._log = averages, log
         self._step, self._at = step, time.monotonic()
 
@@ -34,7 +34,8 @@ class Saves:
         """Writes that of `step`, unless it is there."""
         if step == self._step:
             return
-        if self._chief:
+        if self._devices.chief:
+            self._devices.bring_back()
             system = self._training.system
             host_state = {
                 "averages": self._averages.state,

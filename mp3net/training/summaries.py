@@ -1,4 +1,4 @@
-"""What a run writes for people: the line it prints, `metrics.jsonl`, TensorBoard scalars. The only writer of them."""
+"""What a run writes for people: `metrics.jsonl`, and TensorBoard's scalars, sounds and pictures."""
 
 import contextlib
 import json
@@ -73,43 +73,3 @@ def _step(line):
         return json.loads(line)["step"] if line.endswith("\n") else None
     except (ValueError, KeyError, TypeError):
         return None
-
-
-class Averages:
-    """Means of the scalars of the rounds since the last row. Its `state` is plain, and is resumed from."""
-
-    def __init__(self, state=None):
-        self.state = state or {"rounds": 0, "sums": {}}
-
-    def add(self, scalars):
-        """Takes the scalars of a round, floats by name."""
-        self.state["rounds"] += 1
-        for name, value in scalars.items():
-            self.state["sums"][name] = self.state["sums"].get(name, 0.0) + value
-
-    def take(self):
-        """The means, and an empty start."""
-        means = {name: total / self.state["rounds"] for name, total in self.state["sums"].items()}
-        self.state = {"rounds": 0, "sums": {}}
-        return means
-
-
-def duration(seconds):
-    """Seconds as a person says them: 45 s, 12 min, 3 h 20 min, 10 d 4 h."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
-
-
-def progress_line(step, steps, row, headline, eta_s):
-    """The line that a run prints, with those scalars of a row that `headline` names."""
-    scalars = "  ".join(f"{name} {row[name]:.4g}" for name in headline)
-    return (
-        f"step {step}/{steps}  {scalars}  "
-        f"{row['steps_per_second']:.3g} D it/s  {row['audio_seconds_per_second']:.4g} s audio/s  "
-        f"waiting for data {100 * row['data_wait']:.0f} %  ETA {duration(eta_s)}"
-    )

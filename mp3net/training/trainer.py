@@ -1,16 +1,17 @@
 """The training loop: any `System`, from its last checkpoint to its last step."""
 
 import contextlib
-import signal
 from dataclasses import dataclass
 from typing import Any
 
 from mp3net.errors import UserError, check_number
 from mp3net.training import checkpoints
+from mp3net.training.interruption import Interruption
 from mp3net.training.previews import Previews
-from mp3net.training.rounds import Clock, Rounds
+from mp3net.training.progress import Averages, Clock, progress_line
+from mp3net.training.rounds import Rounds
 from mp3net.training.saves import Saves
-from mp3net.training.summaries import Averages, Summaries, progress_line
+from mp3net.training.summaries import Summaries
 from mp3net.training.watch import Watch
 
 
@@ -49,38 +50,14 @@ class Training:
         check_number("train.seed", self.seed, low=0, high=2**31 - 1, whole=True)
 
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class Interruption:
-    """Notes SIGTERM, SIGHUP and Ctrl-C, for the loop to save before it leaves; a second one ends the process."""
-
-    def __init__(self):
-        self.signal = None
-
-    def __enter__(self):
-        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, _):
-        self.signal = number
-        signal.signal(number, signal.SIG_DFL)
-        with contextlib.suppress(OSError, RuntimeError):  # a terminal that has closed, or a print within a print
-            print(f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)", flush=True)
-
-
 def train(training, devices, data, workdir, record, resumed=None, log=print):
     """Trains `training.system`, already built, to its last step.
 
     Args:
       training: a `Training`.
       devices: where, see devices.py.
-      data: has `dataset(stage, first_step, steps_per_round, rounds, replicas, first_replica, count)`, `examples`,
-        `held_out` and `error`, as data/pipeline.py has.
+      data: has `dataset(stage, first_step, steps_per_round, rounds, replicas, first_replica, count, encoded)`,
+        `examples`, `held_out` and `error`, as data/pipeline.py has.
       workdir: folder of checkpoints, metrics and TensorBoard events, the same for all hosts.
       record: {"configuration": text, "data": plain JSON, "place": plain JSON}, what the run is of, and where; saved
         with each checkpoint.
@@ -96,7 +73,7 @@ def train(training, devices, data, workdir, record, resumed=None, log=print):
     step = resumed.step if resumed else 0
     averages = Averages(resumed.host_state.get("averages") if resumed else None)
     summaries = Summaries(workdir, step) if devices.chief else None
-    saves = Saves(training, devices.chief, workdir, record, averages, step, log)
+    saves = Saves(training, devices, workdir, record, averages, step, log)
     previews = Previews(training, stages[0], data, workdir, summaries, log, step) if devices.chief else None
     watch = Watch()
 
@@ -114,6 +91,7 @@ def train(training, devices, data, workdir, record, resumed=None, log=print):
     ended_by = stage_end = 0
     with contextlib.ExitStack() as exits:
         interruption = exits.enter_context(Interruption())
+        exits.callback(devices.close)
         # However the loop is left, what was learnt is kept: a closed terminal or a bad recording costs nothing.
         exits.callback(lambda: whole and saves.save(step))
         for stage in stages:
@@ -126,7 +104,8 @@ def train(training, devices, data, workdir, record, resumed=None, log=print):
             # ---- this stage's graph and data
             rounds = Rounds(system, stage, devices, data, step, training)
             log(f"stage {stage.name}: steps {step} to {stage_end}, {rounds.description}")
-            clock = Clock(stage, system)
+            audio_s = stage.batch_size * stage.crop_samples / system.rate_hz
+            clock = Clock(audio_s, per_round)
 
             while step < stage_end and not (ended_by := heard()):
                 # ---- step: as many rounds as one call may run before something is due
@@ -149,6 +128,7 @@ def train(training, devices, data, workdir, record, resumed=None, log=print):
                     measures = {}
                     if devices.chief and previews.due:
                         with clock.aside():
+                            devices.bring_back()
                             measures = previews.make(step)
                     row = {**averages.take(), **clock.take(), **measures}
                     if devices.chief:
