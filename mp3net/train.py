@@ -10,8 +10,14 @@ from mp3net.errors import UsageError, UserError
 def main(arguments=None):
     """Reads flags and configuration, then hands over to `training/trainer.py`."""
     options = _parser().parse_args(arguments)
-    if not options.workdir and not options.dry_run:
+    if not options.workdir and not options.dry_run and not options.export:
         raise UsageError("--workdir is missing: a folder for checkpoints and metrics.")
+    if options.imported:
+        return _import(options)
+    if not options.data:
+        raise UsageError("--data is missing: a prepared corpus, or any folder of recordings.")
+    if options.export:
+        return _export(options)
     cli.require_tensorflow(tpu=options.device in ("auto", "tpu", "tpu:local"))
 
     from mp3net import configuration
@@ -74,6 +80,58 @@ def _run(options, training, devices, pipeline):
     return 0
 
 
+def _export(options):
+    """Writes the run as `portable/export.py` has it, and returns the exit status."""
+    cli.require_tensorflow()
+    from mp3net import configuration
+    from mp3net.portable import export
+    from mp3net.training import checkpoints, pjrt
+    from mp3net.training import devices as where
+    from mp3net.training.progress import Averages
+
+    where.require_jax()
+    kind, _, which = options.device.partition(":")
+    if kind not in ("jax", "auto"):
+        raise UsageError(f"--export is for --device jax:gpu (the default), jax:tpu or jax:cpu, not {options.device}.")
+    platform, count = pjrt.parsed(options.device, which)
+    target = export.Target((platform or "gpu").upper(), count or 1)
+    export.check_folder(options.export)
+    where.exact_float32()
+    training, settings = configuration.load(options.gin, options.gin_param)
+    stages = training.system.stages(training.steps)
+    pipeline = _pipeline(options, settings, training, stages)
+    text = configuration.in_force()
+    resumed = checkpoints.latest(options.workdir) if options.workdir else None
+    if resumed:
+        _compare(resumed, text, pipeline.identity, options)
+    if resumed or options.init_from:
+        initial, system = None, training.system.build(target.place, training.seed)
+    else:
+        initial = export.initial_program(training, target)
+    if resumed:
+        resumed.restore(system.checkpoint_items())
+    elif options.init_from:
+        _start_from(checkpoints.find(options.init_from), system, options)
+    averages = Averages(resumed.host_state.get("averages") if resumed else None)
+    first = {"step": resumed.step if resumed else 0, "averages": averages.state}
+    record = {"configuration": text}
+    export.export(options.export, training, target, pipeline, record, initial, first, options.export_mib, _log)
+    return 0
+
+
+def _import(options):
+    """Makes a checkpoint of an export that was trained, and returns the exit status."""
+    cli.require_tensorflow()
+    from mp3net.portable import importing
+    from mp3net.training import lock
+
+    _make_workdir(options.workdir)
+    with lock.hold(options.workdir):
+        importing.checkpoint_of(options.imported, options.workdir, _log)
+    print(f"Imported. Songs: python -m mp3net.generate --ckpt {options.workdir} --n 16")
+    return 0
+
+
 def _agree(devices, resumed, workdir):
     """Raises `UserError` unless all hosts have found the same checkpoint."""
     step = resumed.step if resumed else -1
@@ -90,13 +148,25 @@ def _agree(devices, resumed, workdir):
 def _parser():
     parser = cli.parser("train", __doc__)
     cli.add_configuration(parser)
-    parser.add_argument("--data", required=True, metavar="DIR", help="a prepared corpus, or any folder of recordings")
+    parser.add_argument("--data", metavar="DIR", help="a prepared corpus, or any folder of recordings")
     parser.add_argument("--workdir", metavar="DIR", help="for checkpoints and metrics; a run that is in it is resumed")
     parser.add_argument(
         "--init_from", metavar="CKPT", help="start from the weights of this working directory or checkpoint"
     )
     parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto (the default), cpu, cpu:N, gpu, gpu:N, tpu or tpu:NAME"
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="auto (the default), cpu, cpu:N, gpu, gpu:N, tpu, tpu:NAME; by JAX jax, jax:N, jax:cpu, jax:gpu, jax:tpu",
+    )
+    parser.add_argument(
+        "--export", metavar="DIR", help="write what trains it where there is no TensorFlow, for --device jax, and stop"
+    )
+    parser.add_argument(
+        "--export_mib", type=float, default=60, metavar="MIB", help="what that may take, recordings included (60)"
+    )
+    parser.add_argument(
+        "--import", dest="imported", metavar="DIR", help="make a checkpoint in --workdir of an export that was trained"
     )
     parser.add_argument(
         "--connect_s", type=float, default=300, metavar="S", help="how long to wait for a TPU or for other hosts (300)"
