@@ -108,12 +108,28 @@ def accelerators():
             yield Finding("FIX", f"{len(chips)} TPU chips, held by process {', '.join(map(str, holders))}", fix)
         else:
             yield Finding("ok", f"{len(chips)} TPU chips: --device tpu")
-    seen = _tensorflow_gpus()
-    if gpus and seen == 0:
-        fix = "pip uninstall tensorflow-cpu tensorflow; pip install 'mp3net[gpu]'. If it stays: nvidia-smi must answer."
-        yield Finding("FIX", f"{len(gpus)} NVIDIA GPUs, of which TensorFlow sees none", fix)
+    seen, jax = _tensorflow_gpus(), hardware.seen_by_jax()
+    by_jax = jax.get("platform") == "gpu"
+    if gpus and not seen and not by_jax:
+        fix = "pip install 'mp3net[jax-cuda]', then train --device jax:gpu. If it stays: nvidia-smi must answer."
+        yield Finding("FIX", f"{len(gpus)} NVIDIA GPUs, of which neither TensorFlow nor JAX sees any", fix)
+    elif by_jax and not seen:
+        yield Finding("ok", f"{jax['count']} GPUs ({jax['kind']}), which JAX sees, TensorFlow not: --device jax:gpu")
     elif seen:
-        yield Finding("ok", f"{seen} GPUs: --device gpu")
+        capability = hardware.too_new(sys.modules["tensorflow"])
+        if capability:
+            fix = "train --device jax:gpu" + ("" if by_jax else ", for which: pip install 'mp3net[jax-cuda]'")
+            yield Finding(
+                "FIX", f"{seen} GPUs of compute capability {capability}, which TensorFlow's build fails on", fix
+            )
+        else:
+            yield Finding("ok", f"{seen} GPUs: --device gpu" + ", or jax:gpu" * by_jax)
+    if jax.get("platform") == "tpu":
+        yield Finding("ok", f"{jax['count']} TPU devices ({jax['kind']}), which JAX sees: --device jax:tpu")
+    if "error" in jax:
+        yield Finding("note", f"JAX does not start: {jax['error']}", "Give --device cpu, gpu or tpu.")
+    if jax.get("platform") == "cpu":
+        yield Finding("ok", "JAX sees the CPU alone: --device jax:cpu, to try it")
     if not gpus and not chips:
         yield Finding("note", f"no GPU and no TPU: {os.cpu_count()} CPU cores, enough for the demo")
 
@@ -193,7 +209,8 @@ def extras():
         ("tensorboard", "tensorboard", "curves of a run", "cpu"),
         ("matplotlib", "matplotlib", "python -m mp3net.figures", "plots"),
         ("mido", "mido", "scripts/render_corpus.py", "corpus"),
-        ("jax", "jax", "python -m mp3net.describe --tpu", "aot"),
+        ("jax", "jax", "train --device jax", "jax"),
+        ("libtpu", "libtpu", "python -m mp3net.describe --tpu", "aot"),
     ):
         if importlib.util.find_spec(module) is not None:
             yield Finding("ok", f"{package} {_version(package) or ''}: {use}")

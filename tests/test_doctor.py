@@ -31,9 +31,12 @@ def installed(monkeypatch):
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine with so many GPUs and TPU chips, of which TensorFlow sees `seen` GPUs."""
+    """A machine with so many GPUs and TPU chips, of which TensorFlow sees `seen` GPUs, and JAX what `jax` says."""
 
-    def make(gpus=0, chips=0, seen=0, holders=()):
+    def make(gpus=0, chips=0, seen=0, holders=(), jax=None, capability=None):
+        monkeypatch.setattr(hardware, "seen_by_jax", lambda: jax or {})
+        monkeypatch.setattr(hardware, "too_new", lambda tensorflow: capability)
+        monkeypatch.setitem(sys.modules, "tensorflow", sys.modules.get("tensorflow"))
         monkeypatch.setattr(hardware, "nvidia_gpus", lambda: [f"/dev/nvidia{i}" for i in range(gpus)])
         monkeypatch.setattr(hardware, "tpu_chips", lambda: [f"/dev/accel{i}" for i in range(chips)])
         monkeypatch.setattr(doctor, "_tensorflow_gpus", lambda: seen)
@@ -64,7 +67,7 @@ def test_no_or_two_builds_of_tensorflow_are_to_be_fixed(installed):
 def test_a_build_that_does_not_fit_the_machine_is_to_be_fixed(installed, machine, monkeypatch):
     installed(tensorflow_cpu="2.21.0")
     machine(gpus=1)
-    assert levels(doctor.accelerators) == ["FIX"] and "mp3net[gpu]" in said(doctor.accelerators)
+    assert levels(doctor.accelerators) == ["FIX"] and "mp3net[jax-cuda]" in said(doctor.accelerators)
     machine(gpus=2, seen=2)
     assert said(doctor.accelerators) == "ok    2 GPUs: --device gpu"
     machine(chips=4)
@@ -78,6 +81,42 @@ def test_a_build_that_does_not_fit_the_machine_is_to_be_fixed(installed, machine
     assert "held by process 12, 13" in said(doctor.accelerators) and "kill 12 13" in said(doctor.accelerators)
     machine()
     assert levels(doctor.accelerators) == ["note"] and "CPU cores" in said(doctor.accelerators)
+
+
+def test_what_jax_sees_is_told_with_the_device_to_give(installed, machine, monkeypatch):
+    card = {"platform": "gpu", "count": 1, "kind": "NVIDIA H100"}
+    installed(tensorflow_cpu="2.21.0")
+    machine(gpus=1, jax=card)
+    assert said(doctor.accelerators) == ("ok    1 GPUs (NVIDIA H100), which JAX sees, TensorFlow not: --device jax:gpu")
+    machine(gpus=1, seen=1, jax=card)
+    assert said(doctor.accelerators) == "ok    1 GPUs: --device gpu, or jax:gpu"
+    machine(gpus=1, seen=1, capability="12.0")
+    assert levels(doctor.accelerators) == ["FIX"]
+    assert "compute capability 12.0" in said(doctor.accelerators) and "mp3net[jax-cuda]" in said(doctor.accelerators)
+    machine(jax={"platform": "cpu", "count": 1, "kind": "cpu"})
+    assert "--device jax:cpu, to try it" in said(doctor.accelerators)
+    machine(jax={"error": "no such backend"})
+    assert levels(doctor.accelerators) == ["note", "note"] and "no such backend" in said(doctor.accelerators)
+
+
+def test_jax_is_asked_in_a_process_of_its_own(monkeypatch):
+    assert hardware.seen_by_jax() == {"platform": "cpu", "count": 1, "kind": "cpu"}
+    monkeypatch.setattr(hardware, "_ASK", "raise RuntimeError('no such backend')")
+    assert hardware.seen_by_jax() == {"error": "RuntimeError: no such backend"}
+    monkeypatch.setattr(hardware, "_ASK", "import time; time.sleep(60)")
+    assert "within 1 s" in hardware.seen_by_jax(timeout_s=1)["error"]
+
+
+def test_a_gpu_that_tensorflow_is_too_old_for_is_known_by_its_compute_capability():
+    def tensorflow(*capabilities):
+        config = type("Config", (), {})()
+        config.experimental = config
+        config.list_physical_devices = lambda kind: list(capabilities)
+        config.get_device_details = lambda capability: {"compute_capability": capability} if capability else {}
+        return type("TensorFlow", (), {"config": config})
+
+    assert hardware.too_new(tensorflow((9, 0), None)) is None
+    assert hardware.too_new(tensorflow((9, 0), (12, 1))) == "12.1"
 
 
 def test_a_process_that_holds_a_device_is_found(tmp_path):

@@ -22,7 +22,7 @@ def checkpoint_of(folder, workdir, log=print):
       log: takes lines of progress.
 
     Returns: its step. Raises `UserError` where the export is of another release or damaged, where it has not been
-    trained, and where the working directory holds a run of another configuration, or has got as far.
+    trained, and where the working directory holds a run of another architecture, or has got as far.
     """
     folder = pathlib.Path(folder)
     run = _manifest(folder / "run.json")
@@ -80,8 +80,8 @@ def _check_workdir(workdir, run, step):
     there = checkpoints.latest(workdir)
     if there is None:
         return
-    if there.configuration != run["configuration"]:
-        raise UserError(f"{workdir} holds a run of another configuration. Give another --workdir.")
+    if there.architecture != run["architecture"]:
+        raise UserError(f"{workdir} holds a run of another architecture. Give another --workdir.")
     if there.step >= step:
         raise UserError(
             f"{workdir} is at step {there.step}, and this state is of step {step}: there is nothing new in it."

@@ -8,6 +8,7 @@ import importlib.util
 
 import tensorflow as tf
 
+from mp3net import hardware
 from mp3net.errors import UsageError, UserError
 from mp3net.stage import Place, Share, share_of
 from mp3net.training import tpu
@@ -176,6 +177,13 @@ def choose(name="auto", connect_s=_CONNECT_S):
     if platform == "GPU":
         gpus = gpus[: count or len(gpus)]
         tf.config.set_visible_devices(gpus, "GPU")
+        capability = hardware.too_new(tf)
+        if capability:
+            print(
+                f"note: TensorFlow has no kernels for compute capability {capability}, and is likely to end in "
+                "INVALID_PTX. Train with --device jax:gpu: pip install 'mp3net[jax-cuda]'",
+                flush=True,
+            )
         for gpu in gpus:  # else the first process to come takes all memory, and a `generate` beside a run fails
             tf.config.experimental.set_memory_growth(gpu, True)
         count = len(gpus)
@@ -262,7 +270,8 @@ def _no_gpu():
     return (
         "See that its driver is loaded (nvidia-smi), and install TensorFlow with CUDA: pip install 'mp3net[gpu]'."
         if built
-        else "This build of TensorFlow has no GPU support: pip uninstall tensorflow-cpu, pip install 'mp3net[gpu]'."
+        else "This build of TensorFlow has no GPU support: train with --device jax:gpu (pip install 'mp3net[jax-cuda]'), "
+        "or pip uninstall tensorflow-cpu, pip install 'mp3net[gpu]'."
     )
 
 
