@@ -1,27 +1,24 @@
-"""Seconds of a training step on a GPU that has JAX and no TensorFlow: the programs travel, this checkout and numbers.
+"""Seconds of a training step on a card that has JAX and no TensorFlow: the programs travel, and numbers come back.
 
     python benchmarks/gpu.py --export step --gin 95s --batch 8 --precision bfloat16     # here, with TensorFlow
-    python benchmarks/gpu.py --time step                                                # there, with jax and numpy
+    python step/gpu.py --time step                                                      # there, with jax and numpy
 
-`--export` writes the D and the G update of one device as StableHLO, and what they take. `--time` runs them on the first
-device that JAX sees: weights and inputs are made there at the scale that they have at the start of training, and each
-call's outputs become the next one's state. Medians; TFLOP are those that `describe` counts.
+`--export` writes the D and the G update of one device, what makes their initial state, this file, and the parts of the
+package that it takes. `--time` runs them on the first device that JAX sees, each call's outputs the next one's state.
+Medians; TFLOP are those that `describe` counts. A whole run is exported by `python -m mp3net.train --export`.
 """
 
 import argparse
 import json
 import pathlib
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # a checkout is enough there
-
 UPDATES = {"d_step": "D update", "g_step": "G update"}
-# Measured rates of large bfloat16 matrix products, TFLOP/s; others are measured in the same run.
-_KNOWN_TFLOPS = {("H200", "bfloat16"): 790.0}
 _WARM_UP = 3
 
 
@@ -45,25 +42,33 @@ def main():
 
 
 def export(folder, gin, batch, precision):
-    """Writes d_step.mlir, g_step.mlir and step.json to `folder`, which is made."""
+    """Writes the programs and step.json to `folder`, which is made."""
     from common import tensorflow
 
-    tensorflow()
+    tf = tensorflow()
     import dataclasses
 
     from mp3net import configuration
-    from mp3net.aot import lowering, stablehlo
+    from mp3net.aot import lowering
     from mp3net.model.cost import layer_records, training_cost
-    from mp3net.stage import Place
+    from mp3net.portable.export import copy_package, write_program
+    from mp3net.training.lowered import lower, lower_initial, place_of
 
     training = configuration.load([gin], [f"MP3net.batch_size = {batch}"])[0]
     system = training.system
     system.execution = dataclasses.replace(system.execution, precision=precision)
-    system.build(Place("GPU", xla=True), training.seed)
     print(f"tracing {gin}, batch {batch}, {precision}", flush=True)
-    stage = max(system.stages(training.steps), key=lambda each: each.steps)
-    cost = training_cost(layer_records(system.sizes), batch)
+    initial = lower_initial(lambda: system.build(place_of("GPU", 1), training.seed))[1]
+    phase = max(system.stages(training.steps), key=lambda stage: stage.steps).settings
+    variables, cost = lowering.variables(system), training_cost(layer_records(system.sizes), batch)
+    real, examples = tf.TensorSpec([batch, *system.sizes.output_shape]), tf.TensorSpec([batch], tf.int64)
+    steps = {
+        "d_step": (lambda real, examples: system.update_discriminator(phase, real, examples), [real, examples]),
+        "g_step": (lambda examples: system.update_generator(phase, examples), [examples]),
+    }
     folder.mkdir(parents=True, exist_ok=True)
+    copy_package(folder)
+    shutil.copy(__file__, folder / "gpu.py")
     step = {
         "gin": gin,
         "batch": batch,
@@ -71,17 +76,13 @@ def export(folder, gin, batch, precision):
         "critic_steps": system.steps_per_round,
         "song_s": system.sizes.seconds,
         "state_gib": lowering.state_bytes(system) / 2**30,
+        "initial": write_program(folder, "initial", initial),
     }
-    for name, program in lowering.lower(system, stage, batch).items():
-        (folder / f"{name}.mlir").write_text(program.text)
-        spreads = [0.05] * program.inputs + [float(v.numpy().std()) for v in program.variables]
-        arguments = stablehlo.arguments(program.text)
-        step[name] = {
-            "tflop": cost[f"{name}_tflop"],
-            "arguments": [[*each, spread] for each, spread in zip(arguments, spreads, strict=True)],
-        }
-    (folder / "step.json").write_text(json.dumps(step, indent=1))
-    print(f"{folder}: {', '.join(f'{name}.mlir' for name in UPDATES)}, step.json")
+    for name, (function, specs) in steps.items():
+        signature = write_program(folder, name, lower(function, specs, variables))
+        step[name] = {"tflop": cost[f"{name}_tflop"], "signature": signature}
+    (folder / "step.json").write_text(json.dumps(step))
+    print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
 def time_all(folder, rounds):
@@ -93,7 +94,7 @@ def time_all(folder, rounds):
         line = [sys.executable, __file__, "--time", str(folder), "--alone", name, "--rounds", str(rounds)]
         found[name] = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout)
     seconds = found["d_step"]["seconds"] + found["g_step"]["seconds"] / step["critic_steps"]
-    found |= {name: step[name] for name in ("gin", "batch", "precision", "critic_steps", "song_s")}
+    found |= {name: step[name] for name in ("gin", "batch", "precision", "critic_steps", "song_s", "state_gib")}
     found |= {"d_iterations_per_second": 1 / seconds}
     found |= {"audio_s_per_s": step["batch"] * step["song_s"] / seconds}
     (folder / "time.json").write_text(json.dumps(found, indent=2) + "\n")
@@ -105,18 +106,18 @@ def table(found):
     first = found["d_step"]
     lines = [
         f"`{found['gin']}`, batch {found['batch']}, {found['precision']}, on {first['device']} "
-        f"(jax {first['jax']}); medians of {first['rounds']} calls.",
+        f"(jax {first['jax']}); medians of {first['rounds']} calls; matrix products in this run.",
         "",
         "| | s | TFLOP by count | TFLOP/s | share of the matrix product's | peak memory, GiB | finite |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, title in UPDATES.items():
-        each = found[name]
-        rate = each["tflop"] / each["seconds"]
+        update = found[name]
+        rate = update["tflop"] / update["seconds"]
         lines.append(
-            f"| {title} | {each['seconds']:.4f} | {each['tflop']:.4g} | {rate:.4g} "
-            f"| {rate / each['peak_tflops']:.0%} of {each['peak_tflops']:.4g} ({each['peak_is']}) "
-            f"| {each['memory_gib']:.2f} ({each['memory_is']}) | {'yes' if each['finite'] else 'NO'} |"
+            f"| {title} | {update['seconds']:.4f} | {update['tflop']:.4g} | {rate:.4g} "
+            f"| {rate / update['peak_tflops']:.0%} of {update['peak_tflops']:.4g} "
+            f"| {update['memory_gib']:.2f} ({update['memory_is']}) | {'yes' if update['finite'] else 'NO'} |"
         )
     speed = f"{found['d_iterations_per_second']:.3g} D iterations a second, of {found['audio_s_per_s']:.4g} s of music"
     return "\n".join([*lines, "", f"{speed}, each with 1/{found['critic_steps']} of a G update."])
@@ -125,56 +126,46 @@ def table(found):
 def timed(folder, name, rounds):
     """Seconds and memory of one program on JAX's first device: plain JSON."""
     import jax
+    import numpy as np
 
-    from mp3net.aot import stablehlo, xla
+    from mp3net.pjrt import programs
 
-    jax.config.update("jax_enable_x64", True)  # counters and the numbers of examples are int64
-    step, text = json.loads((folder / "step.json").read_text()), (folder / f"{name}.mlir").read_text()
-    device = jax.devices()[0]
-    begun = time.perf_counter()
-    program = xla.load(text, device)
-    compile_s = time.perf_counter() - begun
-    print(f"{UPDATES[name]}: compiled in {compile_s:.0f} s, running {rounds} times", file=sys.stderr, flush=True)
-    arguments = made(step[name]["arguments"], device)
-    state, seconds = stablehlo.aliases(text), []
+    step, mesh = json.loads((folder / "step.json").read_text()), programs.Mesh(jax.devices()[:1])
+
+    def read(program, signature):
+        artifact = (folder / f"{program}.stablehlo").read_bytes()
+        return programs.Lowered(artifact, programs.Signature.from_json(signature))
+
+    initial = mesh.spread(programs.call_of(read("initial", step["initial"])), [False])
+    state = {str(i): value for i, value in enumerate(initial())}
+    signature, random = step[name]["signature"], np.random.default_rng(0)
+    inputs = []
+    for shape, dtype in signature["arguments"][: signature["inputs"]]:
+        noise = 0.05 * random.standard_normal([1, *shape], np.float32)
+        inputs.append(mesh.split(noise if dtype == "f32" else np.arange(shape[0])[None]))
+    program = programs.Program(mesh, read(name, signature), [True] * len(inputs))
+    compilation = program.compile(inputs, state)
+    print(f"{UPDATES[name]}: {compilation}; running {rounds} times", file=sys.stderr, flush=True)
+    seconds, finite = [], True
     for _ in range(_WARM_UP + rounds):
         begun = time.perf_counter()
-        outputs = [shards[0] for shards in program.execute_sharded(arguments).disassemble_into_single_device_arrays()]
-        jax.block_until_ready(outputs)
+        results = jax.block_until_ready(program(inputs, state))
         seconds.append(time.perf_counter() - begun)
-        for output, argument in state.items():
-            arguments[argument] = outputs[output]
-    memory_gib, memory_is = peak_memory(device)
-    peak_tflops, peak_is = peak(device, step["precision"])
+        finite = finite and all(bool(result) for result in results if result.dtype == bool)  # the step's own checks
+    memory_gib, memory_is = peak_memory(mesh.devices[0])
     return {
         "seconds": statistics.median(seconds[_WARM_UP:]),
         "fastest_s": min(seconds[_WARM_UP:]),
         "rounds": rounds,
-        "compile_s": compile_s,
+        "compile_s": compilation.seconds,
         "tflop": step[name]["tflop"],
-        "device": device.device_kind,
+        "device": mesh.kind,
         "jax": jax.__version__,
-        "finite": all(bool(output) for output in outputs if output.dtype == bool),  # the step's own checks
+        "finite": finite,
         "memory_gib": memory_gib,
         "memory_is": memory_is,
-        "peak_tflops": peak_tflops,
-        "peak_is": peak_is,
+        "peak_tflops": peak_tflops(mesh.devices[0], step["precision"]),
     }
-
-
-def made(arguments, device):
-    """Arrays on `device` for [shape, dtype, standard deviation]: normal values for floats, 0, 1, 2 ... for integers."""
-    import jax
-    import numpy as np
-
-    arrays, random = [], np.random.default_rng(0)
-    for shape, dtype, spread in arguments:
-        if dtype == "f32":
-            array = np.float32(spread) * random.standard_normal(shape, np.float32)
-        else:
-            array = np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
-        arrays.append(jax.device_put(array, device))
-    return arrays
 
 
 def peak_memory(device):
@@ -185,14 +176,11 @@ def peak_memory(device):
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, "of the process"
 
 
-def peak(device, precision):
-    """(TFLOP/s, where they are from) of large matrix products in `precision`."""
+def peak_tflops(device, precision):
+    """TFLOP/s of large matrix products in `precision`."""
     import jax
     import jax.numpy as jnp
 
-    for (kind, of), tflops in _KNOWN_TFLOPS.items():
-        if kind in device.device_kind and of == precision:
-            return tflops, "known"
     size = 8192 if device.platform == "gpu" else 2048
     matrix = jax.device_put(jnp.ones([size, size], precision), device)
     product = jax.jit(lambda a: a @ a)
@@ -201,10 +189,8 @@ def peak(device, precision):
         begun = time.perf_counter()
         product(matrix).block_until_ready()
         seconds.append(time.perf_counter() - begun)
-    return 2 * size**3 / min(seconds[1:]) / 1e12, "measured in this run"
+    return 2 * size**3 / min(seconds[1:]) / 1e12
 
 
 if __name__ == "__main__":
-    from mp3net import cli
-
-    cli.run(main)
+    main()

@@ -1,12 +1,13 @@
 """python -m mp3net.describe: what a configuration builds, block by block (figures 3 and 4), and what it costs.
 
-With --tpu, what its training step takes on a TPU, by that TPU's compiler; no TPU is needed, a few minutes are.
+With --tpu, what its training step takes on a TPU, by that TPU's compiler; with --gpu, what a round takes on one GPU.
+Neither is needed for it, a few minutes are.
 """
 
 import json
 
-from mp3net import cli
-from mp3net.errors import UsageError
+from mp3net import cli, hardware
+from mp3net.errors import UsageError, UserError, check_number
 
 
 def main(arguments=None):
@@ -16,7 +17,14 @@ def main(arguments=None):
     parser.add_argument("--json", metavar="FILE", help="write the same as JSON")
     parser.add_argument("--tpu", metavar="NAME", help="compile the training step for this TPU: v2-8, v3-8, v4-8, ...")
     parser.add_argument("--largest_batch", action="store_true", help="with --tpu: how many examples a device holds")
+    parser.add_argument(
+        "--device", choices=["jax:gpu"], help="the same as --gpu with the memory of this machine's card"
+    )
+    add_gpu(parser)
     options = parser.parse_args(arguments)
+    if options.device and not options.gpu:
+        options.gpu = gpu_here()
+    check_gpu(options)
     if options.largest_batch and not options.tpu:
         raise UsageError("--largest_batch is of a TPU: add --tpu, such as --tpu v2-8.")
     machine = _machine(options.tpu) if options.tpu else None
@@ -35,6 +43,9 @@ def main(arguments=None):
     if machine:
         print()
         found["tpu"] = tpu_cost(training, machine, options.largest_batch)
+    if options.gpu:
+        print()
+        found["gpu"] = gpu_cost(training, options)
     if options.json:
         with open(options.json, "w") as file:
             json.dump(found, file, indent=2)
@@ -97,6 +108,39 @@ def tpu_cost(training, machine, largest=False):
         found["largest_batch_per_device"] = fitting.largest_batch(steps)
         found["largest_batch"] = machine.devices * found["largest_batch_per_device"]
         print(wording.largest(found), flush=True)
+    return found
+
+
+def add_gpu(parser):
+    """Adds `--gpu` and `--tflops`; `gpu_here`, `check_gpu` and `gpu_cost` belong to them."""
+    parser.add_argument("--gpu", metavar="GIB", help="compile a round for one GPU of so many GiB; 'any' for no limit")
+    parser.add_argument("--tflops", type=float, metavar="RATE", help="with --gpu: days of a run at so many TFLOP/s")
+
+
+def gpu_here():
+    """`--gpu` for the card of this machine, "any" where there is none."""
+    gib = hardware.gpu_gib()
+    return "any" if gib is None else f"{gib:g}"
+
+
+def check_gpu(options):
+    """Raises `UsageError` where `--gpu` is no size, or `--tflops` stands alone."""
+    if options.gpu not in (None, "any"):
+        try:
+            check_number("--gpu", float(options.gpu), above=0)
+        except (ValueError, UserError):
+            raise UsageError(f"--gpu {options.gpu}: give the card's GiB, such as --gpu 24, or 'any'.") from None
+    if options.tflops is not None and (not options.gpu or not 0 < options.tflops < float("inf")):
+        raise UsageError("--tflops is a rate above 0, of a GPU: add --gpu, such as --gpu 24 --tflops 50.")
+
+
+def gpu_cost(training, options):
+    """Compiles a round for a GPU, and prints what it takes there: plain JSON."""
+    from mp3net.aot import card
+
+    gib = None if options.gpu == "any" else float(options.gpu)
+    found = card.report(training, gib, _progress, options.tflops)
+    print("\n".join(card.lines(found)), flush=True)
     return found
 
 

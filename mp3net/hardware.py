@@ -13,6 +13,16 @@ def nvidia_gpus():
     return glob.glob("/dev/nvidia[0-9]*")
 
 
+def gpu_gib():
+    """GiB of memory of the smallest NVIDIA GPU, by its driver; None where there is none."""
+    line = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+        return min(int(mib) for mib in told) / 1024
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
 def tpu_chips():
     """Device files of TPU chips."""
     return glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")

@@ -3,13 +3,18 @@
 import contextlib
 import os
 
-from mp3net import cli
+from mp3net import cli, describe, hardware
 from mp3net.errors import UsageError, UserError
 
 
 def main(arguments=None):
     """Reads flags and configuration, then hands over to `training/trainer.py`."""
     options = _parser().parse_args(arguments)
+    describe.check_gpu(options)
+    if options.dry_run and options.device.startswith("jax:gpu"):
+        options.gpu = options.gpu or describe.gpu_here()
+        if not hardware.nvidia_gpus():  # what it takes can be told all the same
+            options.device = "cpu"
     if not options.workdir and not options.dry_run and not options.export:
         raise UsageError("--workdir is missing: a folder for checkpoints and metrics.")
     if options.imported:
@@ -171,6 +176,7 @@ def _parser():
     parser.add_argument(
         "--connect_s", type=float, default=300, metavar="S", help="how long to wait for a TPU or for other hosts (300)"
     )
+    describe.add_gpu(parser)
     parser.add_argument("--accept_changes", action="store_true", help="resume although the configuration has changed")
     parser.add_argument("--dry_run", action="store_true", help="check data and configuration, print costs, and stop")
     return parser
@@ -218,8 +224,6 @@ def _pipeline(options, settings, training, stages):
 
 
 def _dry_run(options, training, stages, devices):
-    from mp3net import describe
-
     print(f"device: {devices.name}")
     for stage in stages:
         share, parts = devices.split(stage.batch_size, training.micro_batch)
@@ -228,6 +232,8 @@ def _dry_run(options, training, stages, devices):
     description = describe.description(training.system)
     describe.print_summary(description)
     describe.print_training_cost(description, training.system)
+    if options.gpu:
+        describe.gpu_cost(training, options)
     print("Dry run: nothing was trained or written.")
     return 0
 

@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "mp3net"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # What each room may import of the package; action modules, at the top, may import anything.
 ROOMS = {
-    "aot": {"aot", "model", "errors", "stage"},
+    "aot": {"aot", "model", "pjrt", "errors", "hardware", "stage"},
     "pjrt": {"pjrt", "errors"},
     "audio": {"audio", "errors"},
     "data": {"audio", "data", "errors", "stage"},

@@ -126,13 +126,17 @@ def test_the_gpu_benchmark_times_both_updates(tmp_path):
     gin.write_text(TINY + "Architecture.model_blocks = 1\n")
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
-    def benchmark(*arguments):
-        line = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *map(str, arguments)]
-        return subprocess.run(line, capture_output=True, text=True, timeout=240, check=False, env=environment)
+    def benchmark(script, *arguments):
+        line = [sys.executable, str(script), *map(str, arguments)]
+        return subprocess.run(
+            line, capture_output=True, text=True, timeout=240, check=False, env=environment, cwd=tmp_path
+        )
 
-    exported = benchmark("--export", folder, "--gin", gin, "--batch", 3)
+    exported = benchmark(ROOT / "benchmarks" / "gpu.py", "--export", folder, "--gin", gin, "--batch", 3)
     assert exported.returncode == 0, exported.stderr
-    timed = benchmark("--time", folder, "--rounds", 3)
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('not on that machine')")
+    environment["PYTHONPATH"] = str(tmp_path)
+    timed = benchmark(folder / "gpu.py", "--time", folder, "--rounds", 3)
     assert timed.returncode == 0, timed.stderr
     found = json.loads((folder / "time.json").read_text())
     assert found["batch"] == 3 and found["precision"] == "float32"
@@ -144,11 +148,3 @@ def test_the_gpu_benchmark_times_both_updates(tmp_path):
         1 / (found["d_step"]["seconds"] + found["g_step"]["seconds"] / 2)
     )
     assert "| D update |" in timed.stdout and "| G update |" in timed.stdout
-
-
-def test_what_travels_to_a_gpu_needs_no_tensorflow(tmp_path):
-    script = (
-        f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'benchmarks')!r}]; import gpu; "
-        "from mp3net.aot import stablehlo, xla; assert not {'tensorflow', 'gin', 'soundfile'} & set(sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == 0

@@ -1,5 +1,6 @@
 """The TPUs that a step can be compiled for, and the peaks that it is compared with."""
 
+import math
 from dataclasses import dataclass
 
 from mp3net.errors import UsageError, UserError
@@ -7,7 +8,7 @@ from mp3net.errors import UsageError, UserError
 
 @dataclass(frozen=True)
 class Chip:
-    """One device of a kind of TPU, as the compiler sees it: a core of v2 and v3, a whole chip of the later ones.
+    """One device of a kind, as the compiler sees it: a core of TPU v2 and v3, a whole chip of the later ones, a GPU.
 
     `topology` is the smallest that the compiler offers, `bf16_tflops` and `hbm_gb_per_s` the vendor's published figures
     per chip (half of them for a core), `hbm_gib` what the compiler has for a program: it says so when one does not fit.
@@ -19,6 +20,7 @@ class Chip:
     bf16_tflops: float
     hbm_gb_per_s: float
     hbm_gib: float
+    platform: str = "TPU"
 
     def roofline_s(self, tflop, gb_moved):
         """Seconds that `tflop` and `gb_moved` take at least at these peaks, whichever is the longer."""
@@ -63,6 +65,14 @@ MACHINES = {
         Machine("v6e-8", _V6E, 8),
     )
 }
+
+
+_FREE = 0.92  # of a GPU's memory: the driver, and what cuDNN works in, take the rest
+
+
+def gpu(gib, topology):
+    """The `Machine` of one GPU of so many GiB; `topology` is a target of gpu_compiler.py. Its speed is not known."""
+    return Machine(f"a GPU of {gib:g} GiB", Chip("gpu", topology, "GPU", math.nan, math.nan, _FREE * gib, "GPU"), 1)
 
 
 def find(name):

@@ -10,41 +10,63 @@ import sys
 import tempfile
 import time
 
+from mp3net import hardware
 from mp3net.aot import cache
 from mp3net.errors import UserError
 
-_PACKAGES = ("jax", "libtpu")
+TPU = "mp3net.aot.tpu_compiler"
+GPU = "mp3net.aot.gpu_compiler"
+_PACKAGES = {TPU: ("jax", "libtpu"), GPU: ("jax",)}
+_CUDA = ("jax-cuda12-plugin", "jax-cuda13-plugin")
 _TELL_EVERY_S = 10.0
 _TESTED = "jax 0.10.2 and libtpu 0.0.51"
 _DEFECT = "INTERNAL: RET_CHECK failure"  # what the compiler asserts of its own work
 _REASON = re.compile(r"[\w.]*(Error|Exception): |F\d{4} ")  # Python's line that names an error, or C++'s last words
 
 
-def versions():
-    """Versions of the compiler's packages, by name. Raises `UserError` where they are not installed."""
+def versions(compiler=TPU):
+    """Versions of a compiler's packages, by name. Raises `UserError` where they are not installed."""
     try:
-        return {name: importlib.metadata.version(name) for name in _PACKAGES}
+        found = {name: importlib.metadata.version(name) for name in _PACKAGES[compiler]}
+        return found | ({name: _version(name) for name in _CUDA if _version(name)} if compiler == GPU else {})
     except importlib.metadata.PackageNotFoundError:
+        if compiler == GPU:
+            raise UserError("The GPU's compiler is not installed: pip install 'mp3net[cpu,jax-cuda]'.") from None
         raise UserError(
             "The TPU's compiler is not installed. It needs no TPU, and an environment without tensorflow-tpu, which "
             "takes an older libtpu: pip install 'mp3net[cpu,aot]', Python 3.11 or later."
         ) from None
 
 
-def compiled(text, topology, title, log):
+def gpu_target():
+    """What gpu_compiler.py can compile for on this machine: a GPU here, one that is described, else the CPU."""
+    if not any(_version(name) for name in _CUDA):
+        return "cpu"
+    return "here" if hardware.nvidia_gpus() else "h100"
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def compiled(text, topology, title, log, compiler=TPU):
     """What a program takes on one device of a topology.
 
     Args:
       text: `stablehlo.plain` text.
-      topology: a `Chip.topology`.
+      topology: a `Chip.topology`, or another target of the compiler.
       title: names the program in progress lines: "D update, batch 1".
       log: takes each of those lines.
+      compiler: `TPU` or `GPU`.
 
-    Returns: what tpu_compiler.py prints; where the compiler fails by a defect of its own, as it does on a few large
-    programs, {"fits": False, "wanted_gib": None, "defect": its words}. Raises `UserError` where it cannot be run, or
-    does not take the program.
+    Returns: what the compiler's module prints; where the compiler fails by a defect of its own, as it does on a few
+    large programs, {"fits": False, "wanted_gib": None, "defect": its words}. Raises `UserError` where it cannot be run,
+    or does not take the program.
     """
-    installed = versions()
+    installed = versions(compiler)
     key = cache.key(text, topology, installed)
     found = cache.read(key)
     if found is not None:
@@ -54,7 +76,7 @@ def compiled(text, topology, title, log):
     with tempfile.TemporaryDirectory(prefix="mp3net-aot-") as folder:
         path = pathlib.Path(folder) / "step.mlir"
         path.write_text(text)
-        found = _run([sys.executable, "-m", "mp3net.aot.tpu_compiler", topology, str(path)], title, topology, log)
+        found = _run([sys.executable, "-m", compiler, topology, str(path)], title, topology, log, compiler)
     cache.write(key, found)
     log(f"{title}: {_outcome(found)}, compiled in {time.monotonic() - begun:.0f} s")
     return found
@@ -63,10 +85,13 @@ def compiled(text, topology, title, log):
 def _outcome(found):
     if "defect" in found:
         return f"the compiler fails on it: {found['defect']}"
+    if "estimate_s" not in found and found["fits"]:  # of gpu_compiler.py, which gives one figure or the other
+        amount = found.get("temporaries_gib")
+        return f"{found['tflop']:.4g} TFLOP" if amount is None else f"{amount:.2f} GiB of temporaries"
     return "fits" if found["fits"] else f"does not fit, it wants {found['wanted_gib']:.2f} GiB"
 
 
-def _run(command, title, topology, log):
+def _run(command, title, topology, log, compiler=TPU):
     """Runs the compiler to its end, with a line every few seconds; a Ctrl-C here ends it too."""
     begun = told = time.monotonic()
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
@@ -90,7 +115,7 @@ def _run(command, title, topology, log):
             reason = _reason(errors.read())
             if status > 0 and _DEFECT in reason:
                 return {"fits": False, "wanted_gib": None, "defect": reason.rstrip(".")}
-            raise UserError(_failure(title, topology, status, reason))
+            raise UserError(_failure(title, topology, status, reason, compiler))
     return json.loads(lines[-1])
 
 
@@ -100,8 +125,8 @@ def _reason(errors):
     return next((line for line in reversed(lines) if _REASON.match(line)), lines[-1] if lines else "it said nothing")
 
 
-def _failure(title, topology, status, reason):
-    installed = ", ".join(f"{name} {version}" for name, version in versions().items())
+def _failure(title, topology, status, reason, compiler):
+    installed = ", ".join(f"{name} {version}" for name, version in versions(compiler).items())
     start = f"{title}: the compiler for {topology} ({installed})"
     if status == -signal.SIGKILL:
         return f"{start} was killed: most likely the machine has too little memory for it. Free some and try again."

@@ -49,7 +49,7 @@ class Steps:
     def _build(self, execution):
         self._log("making the model's variables")
         self.system.execution = self._built = execution
-        self.system.build(Place("TPU", xla=True), self.training.seed)
+        self.system.build(Place(self.machine.chip.platform, xla=True), self.training.seed)
 
     @property
     def state_gib(self):
@@ -84,8 +84,11 @@ class Steps:
             others = [tensor_type(variable) for variable in program.others]
             text = stablehlo.with_unused(program.text, others + self._waiting(program, batch))
             title = f"{_TITLES[update]}, {way}"
-            found[update] = self._figures(compiling.compiled(text, self.machine.chip.topology, title, self._log), way)
+            found[update] = self._figures(self._compiled(text, title), way)
         return found
+
+    def _compiled(self, text, title):
+        return compiling.compiled(text, self.machine.chip.topology, title, self._log)
 
     def _waiting(self, program, batch):
         """The (shape, dtype) of those batches of a round that `program` does not take: all are there from the start."""

@@ -29,7 +29,7 @@ def main(topology_name, path):
 
     from mp3net.aot import xla
 
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     with open(path) as file:
         text = file.read()
     begun = time.monotonic()
@@ -78,7 +78,7 @@ def out_of_memory(message):
     return {"fits": False, "wanted_gib": float(wanted) * _UNITS[unit], "hbm_gib": float(there) * _UNITS[there_unit]}
 
 
-def _end_with(parent):
+def end_with(parent):
     """Ends this process once it is an orphan: else a compilation whose asker was killed goes on for minutes."""
     while os.getppid() == parent:
         time.sleep(1.0)

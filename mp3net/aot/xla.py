@@ -1,5 +1,6 @@
 """Compiles StableHLO text through JAX, for a device at hand or for one that is only described. Needs no TensorFlow."""
 
+import jax
 import numpy as np
 
 # What JAX compiles its own functions by: for a program from elsewhere it has no public way.
@@ -7,6 +8,8 @@ from jax._src import compiler
 from jax._src.interpreters import mlir
 from jax._src.lib import xla_client
 from jaxlib.mlir import ir
+
+from mp3net.aot import stablehlo
 
 _PORTABLE = "1.9.0"  # the version of StableHLO that is written: that of jax 0.6, whatever is installed
 
@@ -25,6 +28,16 @@ def counts(program):
     """The compiler's own count of a program: {"flops", "bytes accessed", "optimal_seconds", ...}."""
     found = program.cost_analysis()
     return found if isinstance(found, dict) else found[0]
+
+
+def arithmetic(text):
+    """FLOP of a program, each loop's body counted once, without compiling it."""
+    from mp3net.pjrt import programs
+
+    signature = programs.Signature(0, stablehlo.arguments(text), stablehlo.results(text), (), {})
+    call = programs.call_of(programs.Lowered(serialised(text), signature))
+    types = [jax.ShapeDtypeStruct(tuple(shape), programs.DTYPES[dtype]) for shape, dtype in signature.arguments]
+    return jax.jit(call).lower(*types).cost_analysis()["flops"]
 
 
 def serialised(text):

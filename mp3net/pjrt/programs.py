@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 _UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _AXIS = "replica"
-_DTYPES = {"f32": "float32", "bf16": "bfloat16", "f64": "float64", "i1": "bool", "i32": "int32", "i64": "int64"}
+DTYPES = {"f32": "float32", "bf16": "bfloat16", "f64": "float64", "i1": "bool", "i32": "int32", "i64": "int64"}
 _CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
 
@@ -102,7 +102,7 @@ def call_of(program):
     """A `Lowered` program as a function of JAX, that takes and returns arrays."""
     signature = program.signature
     arguments, results = (
-        [jax.ShapeDtypeStruct(tuple(shape), _DTYPES[dtype]) for shape, dtype in types]
+        [jax.ShapeDtypeStruct(tuple(shape), DTYPES[dtype]) for shape, dtype in types]
         for types in (signature.arguments, signature.results)
     )
 

@@ -78,9 +78,10 @@ def export(folder, training, target, pipeline, record, initial, first, limit_mib
     folder.mkdir(parents=True, exist_ok=True)
     system, step, variables = training.system, first["step"], lowering.variables(training.system)
     run = _run(training, target, record, variables, step)
-    _copy_script(folder)
+    copy_package(folder)
+    shutil.copy(_PACKAGE / "portable" / "run.py", folder / "run.py")
     if initial is not None:
-        run["initial"] = _write_program(folder, "initial", initial)
+        run["initial"] = write_program(folder, "initial", initial)
     else:
         state.write(folder / "initial", [variable.numpy() for variable in variables], first)
     first_step = 0
@@ -153,9 +154,9 @@ def _stage(folder, training, target, stage, last_step, variables):
         "crop_samples": stage.crop_samples,
         "statistics": dataclasses.asdict(statistics),
         "call": f"{name}-call",
-        "signature": _write_program(folder, f"{name}-call", call),
+        "signature": write_program(folder, f"{name}-call", call),
         "encoding": f"{name}-encoding",
-        "encoding_signature": _write_program(folder, f"{name}-encoding", encoding),
+        "encoding_signature": write_program(folder, f"{name}-encoding", encoding),
     }
 
 
@@ -175,14 +176,14 @@ def _add_recordings(run, system, pipeline, kept):
         stage["first_crops"] = [list(plan.crop(position)) for position in range(_CHECKED_CROPS)]
 
 
-def _write_program(folder, name, lowered):
-    """Writes a `Lowered` program; returns its signature, plain."""
+def write_program(folder, name, lowered):
+    """Writes a `Lowered` program to NAME.stablehlo; returns its signature, plain."""
     (folder / f"{name}.stablehlo").write_bytes(lowered.artifact)
     return dataclasses.asdict(lowered.signature)
 
 
-def _copy_script(folder):
-    shutil.copy(_PACKAGE / "portable" / "run.py", folder / "run.py")
+def copy_package(folder):
+    """Copies to `folder` the parts of this package that run without TensorFlow."""
     for name in _CARRIED:
         target = folder / "mp3net" / f"{name}.py"
         target.parent.mkdir(parents=True, exist_ok=True)

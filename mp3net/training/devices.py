@@ -270,8 +270,8 @@ def _no_gpu():
     return (
         "See that its driver is loaded (nvidia-smi), and install TensorFlow with CUDA: pip install 'mp3net[gpu]'."
         if built
-        else "This build of TensorFlow has no GPU support: train with --device jax:gpu (pip install 'mp3net[jax-cuda]'), "
-        "or pip uninstall tensorflow-cpu, pip install 'mp3net[gpu]'."
+        else "This build of TensorFlow has no GPU support: train with --device jax:gpu (pip install "
+        "'mp3net[jax-cuda]'), or pip uninstall tensorflow-cpu, pip install 'mp3net[gpu]'."
     )
 
 

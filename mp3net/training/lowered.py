@@ -31,13 +31,13 @@ def lower_call(round_of, rounds, specs, variables, cross_replica_mean):
         return repeat(lambda i: one(data, i), first, count, rounds)
 
     number = tf.TensorSpec([], tf.int32)
-    return _lowered(call, [*specs, number, number], variables)
+    return lower(call, [*specs, number, number], variables)
 
 
 def lower_encoding(encode, shape):
     """`encode` of the waveforms `[..., sample, channel]` of a call, as `[n, sample, channel]`."""
     count = tf.TensorShape(shape[:-2]).num_elements()
-    return _lowered(encode, [tf.TensorSpec([count, *shape[-2:]], tf.float32)], [])
+    return lower(encode, [tf.TensorSpec([count, *shape[-2:]], tf.float32)], [])
 
 
 def lower_initial(build):
@@ -63,10 +63,11 @@ def lower_initial(build):
             build()
         return [values[variable.ref()] for variable in lowering.variables(system)]
 
-    return system, _lowered(initial, [], [])
+    return system, lower(initial, [], [])
 
 
-def _lowered(step, specs, variables):
+def lower(step, specs, variables):
+    """`step`, a function of tensors of `specs`, which may take and change `variables`, named by their places."""
     text, taken = lowering.lowered(step, specs, variables)
     place = {variable.ref(): str(i) for i, variable in enumerate(variables)}
     names = tuple(place[variable.ref()] for variable in taken)
