@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 # Two files of tests at a time: most of their time is processes that start.
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-oldest lint clean
+.PHONY: demo test test-oldest test-oldest-jax lint clean
 
 demo: $(VENV)/.installed
 	$(RUN) scripts/render_corpus.py --out $(DEMO)/recordings
@@ -31,10 +31,21 @@ test-oldest: .venv-oldest/.installed
 	  tests/test_crops.py tests/test_pipeline.py tests/test_mp3net.py tests/test_train_command.py tests/test_time_split.py tests/test_execution.py \
 	  tests/test_scores.py tests/test_figures.py -k "not told and not resumption" $(PARALLEL)
 
+# Training through JAX, with the oldest releases of it.
+test-oldest-jax: .venv-oldest-jax/.installed
+	.venv-oldest-jax/bin/python -m pytest tests/test_pjrt.py tests/test_portable.py \
+	  -k "bit or xla or changed or public or ahead or several_devices" $(PARALLEL)
+
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet --editable '.[cpu,aot,corpus,plots,test]'
+	touch $@
+
+.venv-oldest-jax/.installed: setup.py tests/oldest-jax.txt
+	$(PYTHON) -m venv .venv-oldest-jax
+	.venv-oldest-jax/bin/python -m pip install --quiet --upgrade pip
+	.venv-oldest-jax/bin/python -m pip install --quiet --constraint tests/oldest-jax.txt --editable '.[cpu,jax,test]'
 	touch $@
 
 .venv-oldest/.installed: setup.py tests/oldest.txt
@@ -44,4 +55,4 @@ $(VENV)/.installed: setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest $(DEMO) build *.egg-info
+	rm -rf $(VENV) .venv-oldest .venv-oldest-jax $(DEMO) build *.egg-info

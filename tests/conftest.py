@@ -26,6 +26,9 @@ def pytest_terminal_summary(terminalreporter):
 _LONGEST = (
     "test_devices",
     "test_hosts",
+    "test_pjrt",
+    "test_portable",
+    "test_card",
     "test_train_command",
     "test_tpu_compiler",
     "test_lock",
