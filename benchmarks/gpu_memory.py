@@ -22,7 +22,7 @@ NAMES = ("lab", "95s", "5s")
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gin", nargs="+", default=NAMES, help="configurations to compile")
+    parser.add_argument("--gin", nargs="*", default=NAMES, help="configurations to compile; none: those of before")
     parser.add_argument("--doc", metavar="FILE", help="put the table of all that was compiled into this file")
     options = parser.parse_args()
     tensorflow()
@@ -78,7 +78,8 @@ def table(rows):
             )
             cells.append(setting + ("" if way is None else f": {way['hbm_gib']:.1f} GiB"))
         days = row["iteration_tflop"] * row["steps"] / RATE / 86400
-        head.append(f"| `{name}` | " + " | ".join(cells) + f" | {days:.1f} days |")
+        lasting = f"{days:.1f} days" if days >= 2 else f"{24 * days:.1f} hours"
+        head.append(f"| `{name}` | " + " | ".join(cells) + f" | {lasting} |")
     versions = ", ".join(f"{name} {version}" for name, version in next(iter(rows.values()))["compiler"].items())
     return "\n".join([*head, "", f"({versions})"])
 

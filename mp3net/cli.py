@@ -23,6 +23,13 @@ _ADVICE = {
 LIBTPU = "libtpu<0.0.22"  # of the time of tensorflow-tpu 2.20.0, the last there is
 
 
+_OUT_OF_MEMORY = (
+    "out of memory. A run takes less with --gin_param 'MP3net.execution = @Execution()' and "
+    "--gin_param 'Execution.recompute = True' (or 'Execution.precision = \"bfloat16\"'), which change it by "
+    "rounding alone, then with --gin_param 'train.micro_batch = 1'; see Devices in README.md"
+)
+
+
 def parser(module, description):
     """An argument parser for `python -m mp3net.<module>`, with `--version`."""
     made = argparse.ArgumentParser(
@@ -119,23 +126,19 @@ def _numbers(version):
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
-def _tensorflow_trouble(error):
-    """What to tell of those errors of TensorFlow that a user can mend, else None."""
+def _trouble(error):
+    """What to tell of those errors of TensorFlow and JAX that a user can mend, else None."""
+    text = str(error)
+    if "jax" in sys.modules and isinstance(error, sys.modules["jax"].errors.JaxRuntimeError):
+        return _OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in text else None
     if "tensorflow" not in sys.modules:
         return None
     errors = sys.modules["tensorflow"].errors
-    text = str(error)
     if isinstance(error, errors.OpError) and "No space left" in text:
         return _ADVICE[errno.ENOSPC]
     if isinstance(error, errors.PermissionDeniedError):
         return _ADVICE[errno.EACCES]
-    if isinstance(error, errors.ResourceExhaustedError):
-        return (
-            "out of memory. A run takes less with --gin_param 'MP3net.execution = @Execution()' and "
-            "--gin_param 'Execution.recompute = True' (or 'Execution.precision = \"bfloat16\"'), which change it by "
-            "rounding alone, then with --gin_param 'train.micro_batch = 1'; see Devices in README.md"
-        )
-    return None
+    return _OUT_OF_MEMORY if isinstance(error, errors.ResourceExhaustedError) else None
 
 
 def run(main):
@@ -161,7 +164,7 @@ def run(main):
         print(f"error: {where}{advice}", file=sys.stderr)
         status = 1
     except Exception as error:
-        told = _tensorflow_trouble(error)
+        told = _trouble(error)
         if told is None:
             raise
         print(f"error: {told}", file=sys.stderr)

@@ -5,6 +5,7 @@ import os
 import pathlib
 import sys
 
+import jax
 import pytest
 import tensorflow as tf
 from helpers import command
@@ -69,6 +70,7 @@ def test_every_action_has_help_and_a_version(module):
         (tf.errors.ResourceExhaustedError(None, None, "metrics.jsonl; No space left on device"), "the disk is full"),
         (tf.errors.UnknownError(None, None, "events; No space left on device"), "the disk is full"),
         (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"), "train.micro_batch = 1"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."), "train.micro_batch = 1"),
         (tf.errors.PermissionDeniedError(None, None, "metrics.jsonl"), "permission denied"),
     ],
 )

@@ -54,15 +54,15 @@ def export(gin, corpus, folder, *more):
     return subprocess.run(list(map(str, line)), capture_output=True, text=True, timeout=900, check=False)
 
 
-def elsewhere(folder, *flags, until=None):
+def elsewhere(folder, *flags, until=None, lacking=()):
     """Runs an export's script from a folder of its own, where TensorFlow and soundfile cannot be imported.
 
     With `until` it is killed when it has printed a line that holds that.
     """
     without = folder.parent / "without"
-    for name in ("tensorflow", "soundfile"):
+    for name in ("tensorflow", "soundfile", *lacking):
         (without / name).mkdir(parents=True, exist_ok=True)
-        (without / name / "__init__.py").write_text("raise ImportError('not on this machine')")
+        (without / name / "__init__.py").write_text(f"raise ImportError('not on this machine', name={name!r})")
     line = [sys.executable, "-u", str(folder / "run.py"), "--device", "cpu", *flags]
     options = {"cwd": without, "env": {"PYTHONPATH": str(without), "PATH": ""}, "text": True}
     if until is None:
@@ -253,6 +253,8 @@ def test_what_the_script_cannot_do_is_told(copied):
     def told(*words):
         assert_told(elsewhere(copied), 1, *words)
 
+    assert_told(elsewhere(copied, lacking=("jax",)), 1, "jax is not installed here: pip install jax")
+    shutil.rmtree(copied.parent / "without")
     manifest = (copied / "run.json").read_text()
     run = json.loads(manifest)
     run["stages"][0]["first_crops"][5][1] += 1

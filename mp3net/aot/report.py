@@ -1,5 +1,6 @@
 """What a configuration costs on a TPU: the figures of its compiler, and what follows from them."""
 
+import gc
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,7 @@ class Steps:
     def _build(self, execution):
         self._log("making the model's variables")
         self.system.execution = self._built = execution
+        gc.collect()  # the variables before, and the graphs that hold them: gigabytes, where many ways are tried
         self.system.build(Place(self.machine.chip.platform, xla=True), self.training.seed)
 
     @property

@@ -15,8 +15,11 @@ import pathlib
 import sys
 import time
 
-import jax
-import numpy as np
+try:
+    import jax
+    import numpy as np
+except ImportError as error:
+    sys.exit(f"error: {error.name} is not installed here: pip install jax, with [cuda12] or [tpu] for such a device")
 
 from mp3net.data.crops import CropPlan
 from mp3net.errors import UserError
@@ -220,5 +223,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"error: {error}")
+    except jax.errors.JaxRuntimeError as error:  # out of memory, above all
+        sys.exit(f"error: JAX fails: {str(error).splitlines()[0][:300]}. States that were saved are whole.")
