@@ -58,7 +58,7 @@ def export(folder, gin, batch, precision):
     system = training.system
     system.execution = dataclasses.replace(system.execution, precision=precision)
     print(f"tracing {gin}, batch {batch}, {precision}", flush=True)
-    initial = lower_initial(lambda: system.build(place_of("GPU", 1), training.seed))[1]
+    initial = lower_initial(system, place_of("GPU", 1), training.seed)
     phase = max(system.stages(training.steps), key=lambda stage: stage.steps).settings
     variables, cost = lowering.variables(system), training_cost(layer_records(system.sizes), batch)
     real, examples = tf.TensorSpec([batch, *system.sizes.output_shape]), tf.TensorSpec([batch], tf.int64)
@@ -136,8 +136,8 @@ def timed(folder, name, rounds):
         artifact = (folder / f"{program}.stablehlo").read_bytes()
         return programs.Lowered(artifact, programs.Signature.from_json(signature))
 
-    initial = mesh.spread(programs.call_of(read("initial", step["initial"])), [False])
-    state = {str(i): value for i, value in enumerate(initial())}
+    initial = mesh.spread(programs.call_of(read("initial", step["initial"])), [False, False])
+    state = {str(i): value for i, value in enumerate(initial(mesh.share(np.int64(0))))}
     signature, random = step[name]["signature"], np.random.default_rng(0)
     inputs = []
     for shape, dtype in signature["arguments"][: signature["inputs"]]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -15,8 +16,13 @@ from test_pjrt import MORE
 from test_train_command import losses, train
 
 from mp3net import train as train_command
+from mp3net.aot import lowering
 from mp3net.errors import UsageError, UserError
+from mp3net.model.architecture import Architecture
+from mp3net.model.mp3net import MP3net
+from mp3net.pjrt import programs
 from mp3net.portable import recordings, sound, state
+from mp3net.training.lowered import lower_initial, place_of
 
 RANDOM = ("--gin_param", "data.slicing = 'random'")
 
@@ -272,3 +278,19 @@ def test_what_the_script_cannot_do_is_told(copied):
     state.write(copied / "state" / "step-00000004", [np.zeros(3, np.float32)], {"step": 4, "averages": {}})
     told("step-00000004 is the state of another model")
     assert (copied / "state" / "step-00000004" / "state.json").exists()
+
+
+def test_the_initial_state_is_a_program_of_the_seed_that_holds_no_weights():
+    sizes = Architecture(model_blocks=1, base=(2, 2), latent_size=512, shallowest_features=4, max_features=64)
+    system, place = MP3net(sizes, average_decay=0.9), place_of("CPU", 1)
+    lowered = lower_initial(system, place, 1)
+    variables = lowering.variables(system)
+    assert len(lowered.artifact) < lowering.state_bytes(system) / 2 and system.seed == 1
+    mesh = programs.Mesh(jax.devices("cpu")[:1])
+    initial = mesh.spread(programs.call_of(lowered), [False, False])
+    found = [np.asarray(value) for value in initial(mesh.share(np.int64(5)))]
+    for value, variable in zip(
+        found, lowering.variables(MP3net(sizes, average_decay=0.9).build(place, 5)), strict=True
+    ):
+        np.testing.assert_array_equal(value, variable.numpy(), strict=True)
+    assert any((value != variable.numpy()).any() for value, variable in zip(found, variables, strict=True))  # of seed 1

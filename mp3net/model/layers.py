@@ -59,7 +59,10 @@ def _value(variable, dtype):
 
 
 class Initializer:
-    """Draws initial weights: Glorot uniform, the n-th draw a function of (seed of the run, n) alone."""
+    """Draws initial weights: Glorot uniform, the n-th draw a function of (seed of the run, n) alone.
+
+    The seed is a whole number, or an int64 tensor where a program of the seed is made.
+    """
 
     def __init__(self, seed):
         self._key, self._draws = randomness.key(seed, randomness.Purpose.INITIAL_WEIGHTS), 0
@@ -68,8 +71,8 @@ class Initializer:
         """float32 of `shape`, uniform within sqrt(6 / (fan_in + fan_out)) of zero (Glorot and Bengio, 2010)."""
         limit = math.sqrt(6.0 / (fan_in + fan_out))
         self._draws += 1
-        pair = tf.constant([self._key, self._draws], tf.int64)
-        return tf.random.stateless_uniform(shape, pair, -limit, limit, alg=randomness.ALGORITHM)
+        pair = tf.stack([tf.cast(self._key, tf.int64), tf.constant(self._draws, tf.int64)])
+        return randomness.uniform(shape, pair, limit)
 
 
 def leaky_relu(x, slope):

@@ -60,6 +60,18 @@ def uniforms(pairs, algorithm=ALGORITHM):
     return per_example(lambda pair: tf.random.stateless_uniform([], pair, alg=algorithm), pairs)
 
 
+def uniform(shape, pair, limit):
+    """Uniform between -`limit` and `limit`: float32 of `shape`, the same to the bit with and without XLA.
+
+    `tf.random.stateless_uniform` is not: both make the same bits, but take other ones of them for the fraction, and XLA
+    rounds a product and a sum at once. Here the sum is exact.
+    """
+    bits = tf.random.stateless_uniform(shape, pair, None, None, tf.uint32, alg=ALGORITHM)
+    one = tf.constant(0x3F800000, tf.uint32)  # the exponent of 1.0, whose mantissa the lowest 23 bits are
+    fraction = tf.bitcast(tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(bits, 0x007FFFFF), one), tf.float32) - 1.0
+    return tf.constant(limit, tf.float32) * (2.0 * fraction - 1.0)
+
+
 def truncated_latents(pairs, size, limit):
     """z ~ N(0, 1) given |z| < `limit`: `[batch, size]` (Brock et al., 2019, section 3.1)."""
     # By the inverse of the normal distribution, from uniforms of its part between -limit and limit.

@@ -54,7 +54,7 @@ class Target:
 
 def initial_program(training, target):
     """Builds the system of a new run at a `Target`; returns the `Lowered` program of the state that it begins with."""
-    return lower_initial(lambda: training.system.build(target.place, training.seed))[1]
+    return lower_initial(training.system, target.place, training.seed)
 
 
 def export(folder, training, target, pipeline, record, initial, first, limit_mib, log=print):
@@ -117,6 +117,7 @@ def _run(training, target, record, variables, step):
         "numpy": np.__version__,
         "platform": target.platform,
         "replicas": target.replicas,
+        "seed": training.seed,
         "steps": training.steps,
         "first_step": step,
         "steps_per_round": system.steps_per_round,

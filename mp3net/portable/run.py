@@ -123,8 +123,9 @@ def _state(run, mesh, out):
         print(f"resuming {folder} at step {record['step']}", flush=True)
         values = {name: mesh.share(array) for name, array in zip(run["names"], arrays, strict=True)}
         return values, record["step"], Averages(record["averages"])
-    initial = mesh.spread(programs.call_of(_program("initial", run["initial"])), [False])
-    return dict(zip(run["names"], initial(), strict=True)), run["first_step"], Averages()
+    initial = mesh.spread(programs.call_of(_program("initial", run["initial"])), [False, False])
+    values = initial(mesh.share(np.int64(run["seed"])))
+    return dict(zip(run["names"], values, strict=True)), run["first_step"], Averages()
 
 
 def _call(run, stage, mesh):

@@ -37,7 +37,7 @@ class System(Protocol):
 
     def build(self, place: Place, seed: int) -> Any:
         """Makes all variables, optimizers included, and returns itself; `seed` fixes the initial weights and all
-        randomness of the run.
+        randomness of the run. It is a whole number, or where an export traces the initial weights an int64 tensor.
         """
 
     def train_step(self, stage: Stage, batches, examples) -> tuple[dict, dict]:
