@@ -62,11 +62,6 @@ def load(names, parameters=()):
     return _made(lambda: gin.parse_config_files_and_bindings(files, list(parameters), skip_unknown=False), title)
 
 
-def read(text, title):
-    """As `load`, of the text of a configuration, such as a checkpoint's; `title` is whose, for messages."""
-    return _made(lambda: gin.parse_config(text, skip_unknown=False), title)
-
-
 def _made(parse, title):
     logging.getLogger().addFilter(_not_gins)  # it logs what it raises
     gin.clear_config()

@@ -76,14 +76,14 @@ def _check(options):
 
 def _checkpoints(options):
     """A row for each checkpoint asked for, and those of its songs."""
-    from mp3net import configuration, systems
+    from mp3net import recorded, systems
     from mp3net.training import devices
     from mp3net.training.sampling import Sampler
 
     devices.exact_float32()
     known = {}  # real songs, by what they depend on: those of one run are described once
     for checkpoint in _found(options.ckpt):
-        _, settings = configuration.read(checkpoint.configuration, checkpoint.path)
+        settings, _ = recorded.settings_of(checkpoint)
         system = systems.for_sampling(checkpoint)
         length_s = system.sizes.song_samples / system.rate_hz
         kind = _Kind(system.rate_hz, system.bands, length_s, system.channels, settings, whole_too=False)

@@ -214,17 +214,13 @@ def real_songs(checkpoint, system, folder, count, note):
     """
     import tensorflow as tf
 
+    from mp3net import recorded
     from mp3net.audio import files
     from mp3net.audio.riff import AudioFileError
     from mp3net.data.excerpts import gain
-    from mp3net.data.pipeline import DataSettings, Pipeline
+    from mp3net.data.pipeline import Pipeline
 
-    settings, seed = DataSettings(), 0
-    if checkpoint.configuration.strip():
-        from mp3net import configuration
-
-        training, settings = configuration.read(checkpoint.configuration, checkpoint.path)
-        seed = training.seed
+    settings, seed = recorded.settings_of(checkpoint)
     rate_hz, channels = system.rate_hz, system.channels
     pipeline = Pipeline(folder, settings, rate_hz, channels, tf.identity, system.representation.overlap, seed)
     if pipeline.corpus.left_out:

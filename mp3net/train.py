@@ -49,7 +49,7 @@ def main(arguments=None):
 
 def _run(options, training, devices, pipeline):
     """Builds or restores the system, trains it, and returns the exit status."""
-    from mp3net import configuration
+    from mp3net import configuration, recorded
     from mp3net.training import checkpoints
     from mp3net.training.trainer import train
 
@@ -75,7 +75,8 @@ def _run(options, training, devices, pipeline):
     if devices.chief:
         _write(os.path.join(options.workdir, "config.gin"), text)
 
-    record = {"configuration": text, "data": pipeline.identity, "place": place}
+    settings = recorded.to_json(pipeline.settings, training.seed)
+    record = {"configuration": text, "data": pipeline.identity, "place": place, "settings": settings}
     log = _log if devices.chief else (lambda line: None)
     ended_by = train(training, devices, pipeline, options.workdir, record, resumed, log)
     if ended_by is not None:
@@ -88,7 +89,7 @@ def _run(options, training, devices, pipeline):
 def _export(options):
     """Writes the run as `portable/export.py` has it, and returns the exit status."""
     cli.require_tensorflow()
-    from mp3net import configuration
+    from mp3net import configuration, recorded
     from mp3net.portable import export
     from mp3net.training import checkpoints, pjrt
     from mp3net.training import devices as where
@@ -119,7 +120,7 @@ def _export(options):
         _start_from(checkpoints.find(options.init_from), system, options)
     averages = Averages(resumed.host_state.get("averages") if resumed else None)
     first = {"step": resumed.step if resumed else 0, "averages": averages.state}
-    record = {"configuration": text}
+    record = {"configuration": text, "settings": recorded.to_json(settings, training.seed)}
     export.export(options.export, training, target, pipeline, record, initial, first, options.export_mib, _log)
     return 0
 

@@ -20,6 +20,7 @@ from mp3net.training.summaries import Summaries
 from mp3net.training.trainer import Training, train
 
 RECORD = {"configuration": "config", "data": {"recordings": 3}, "place": {"device": "CPU", "xla": False}}
+RECORD["settings"] = {"data": {}, "seed": 0}
 
 
 class Counter(tf.Module):

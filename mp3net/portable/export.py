@@ -126,6 +126,7 @@ def _run(training, target, record, variables, step):
         "headline": list(system.headline),
         "channels": system.channels,
         "configuration": record["configuration"],
+        "settings": record["settings"],
         "architecture": system.architecture(),
         "names": [str(i) for i in range(len(variables))],
         "variables": [[list(variable.shape), variable.dtype.name] for variable in variables],

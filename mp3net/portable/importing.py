@@ -41,7 +41,7 @@ def checkpoint_of(folder, workdir, log=print):
         variable.assign(array)
     averages = record["averages"]
     place = {"device": record.get("device", "JAX"), "xla": True}
-    host_state = {"averages": averages, "data": run["data"], "place": place}
+    host_state = {"averages": averages, "data": run["data"], "place": place, "settings": run["settings"]}
     _add_rows(folder / "state" / "metrics.jsonl", workdir, run["first_step"], step)
     items = system.checkpoint_items()
     path = checkpoints.save(workdir, step, items, system.architecture(), run["configuration"], host_state)
@@ -63,7 +63,14 @@ def _manifest(path):
             f"{path} is of mp3net {version[1]}, and this is {mp3net.__version__}. Import it with that release: pip "
             f"install 'mp3net=={version[1]}'; its checkpoint then goes on with any."
         )
-    kinds = {"variables": list, "architecture": dict, "configuration": str, "data": dict, "first_step": int}
+    kinds = {
+        "variables": list,
+        "architecture": dict,
+        "configuration": str,
+        "data": dict,
+        "settings": dict,
+        "first_step": int,
+    }
     fits = all(isinstance(run.get(name), kind) for name, kind in kinds.items())
     if not fits or not all(_is_variable(variable) for variable in run["variables"]):
         raise UserError(f"{path} is damaged. Copy the folder again.")

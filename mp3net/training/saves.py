@@ -41,6 +41,7 @@ class Saves:
                 "averages": self._averages.state,
                 "data": self._record["data"],
                 "place": self._record["place"],
+                "settings": self._record["settings"],
             }
             items, architecture = system.checkpoint_items(), system.architecture()
             path = checkpoints.save(self._workdir, step, items, architecture, self._record["configuration"], host_state)

@@ -59,7 +59,7 @@ def train(training, devices, data, workdir, record, resumed=None, log=print):
       data: has `dataset(stage, first_step, steps_per_round, rounds, replicas, first_replica, count, encoded)`,
         `examples`, `held_out` and `error`, as data/pipeline.py has.
       workdir: folder of checkpoints, metrics and TensorBoard events, the same for all hosts.
-      record: {"configuration": text, "data": plain JSON, "place": plain JSON}, what the run is of, and where; saved
+      record: {"configuration": text, "data", "place" and "settings": plain JSON}, what the run is of, and where; saved
         with each checkpoint.
       resumed: the `Checkpoint` whose weights the system holds, or None for a new run.
       log: takes each line for the terminal.
