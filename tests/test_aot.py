@@ -175,7 +175,7 @@ def test_lowering_is_exact_repeatable_and_leaves_no_setting_behind(tiny, platfor
 @pytest.fixture
 def cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiling, "versions", lambda: {"jax": "1", "libtpu": "2"})
+    monkeypatch.setattr(compiling, "versions", lambda *_: {"jax": "1", "libtpu": "2"})
     return tmp_path / "cache" / "mp3net" / "aot"
 
 
@@ -242,7 +242,7 @@ def test_the_compiler_ends_with_the_process_that_asked():
     """However that one ends: a compilation may have minutes before it."""
     child = (
         "import os, threading, time; from mp3net.aot import tpu_compiler as t; "
-        "threading.Thread(target=t._end_with, args=(os.getppid(),), daemon=True).start(); "
+        "threading.Thread(target=t.end_with, args=(os.getppid(),), daemon=True).start(); "
         "print(os.getpid(), flush=True); time.sleep(60)"
     )
     script = f"import subprocess, time; subprocess.Popen([{sys.executable!r}, '-c', {child!r}]); time.sleep(60)"
@@ -315,7 +315,7 @@ def compiler(monkeypatch):
 
     made = Compiler()
     monkeypatch.setattr(compiling, "compiled", made)
-    monkeypatch.setattr(compiling, "versions", lambda: {"jax": "1", "libtpu": "2"})
+    monkeypatch.setattr(compiling, "versions", lambda *_: {"jax": "1", "libtpu": "2"})
     return made
 
 

@@ -70,7 +70,7 @@ def compiled(text, topology, title, log, compiler=TPU):
     key = cache.key(text, topology, installed)
     found = cache.read(key)
     if found is not None:
-        log(f"{title}: {_outcome(found)}, cached")
+        log(f"{title}: {_outcome(found, compiler)}, cached")
         return found
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mp3net-aot-") as folder:
@@ -78,14 +78,14 @@ def compiled(text, topology, title, log, compiler=TPU):
         path.write_text(text)
         found = _run([sys.executable, "-m", compiler, topology, str(path)], title, topology, log, compiler)
     cache.write(key, found)
-    log(f"{title}: {_outcome(found)}, compiled in {time.monotonic() - begun:.0f} s")
+    log(f"{title}: {_outcome(found, compiler)}, compiled in {time.monotonic() - begun:.0f} s")
     return found
 
 
-def _outcome(found):
+def _outcome(found, compiler):
     if "defect" in found:
         return f"the compiler fails on it: {found['defect']}"
-    if "estimate_s" not in found and found["fits"]:  # of gpu_compiler.py, which gives one figure or the other
+    if compiler == GPU:  # which gives one figure or the other, and no verdict
         amount = found.get("temporaries_gib")
         return f"{found['tflop']:.4g} TFLOP" if amount is None else f"{amount:.2f} GiB of temporaries"
     return "fits" if found["fits"] else f"does not fit, it wants {found['wanted_gib']:.2f} GiB"
