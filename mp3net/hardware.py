@@ -17,8 +17,8 @@ def gpu_gib():
     """GiB of memory of the smallest NVIDIA GPU, by its driver; None where there is none."""
     line = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout.split()
-        return min(int(mib) for mib in told) / 1024
+        sizes = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+        return min(int(mib) for mib in sizes) / 1024
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
@@ -56,7 +56,7 @@ def seen_by_jax(timeout_s=120):
         return {}
     environment = dict(os.environ) if nvidia_gpus() or tpu_chips() else {**os.environ, "JAX_PLATFORMS": "cpu"}
     try:
-        asked = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", _ASK],
             capture_output=True,
             text=True,
@@ -64,8 +64,8 @@ def seen_by_jax(timeout_s=120):
             env=environment,
             check=False,
         )
-        return json.loads(asked.stdout.splitlines()[-1])
+        return json.loads(process.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return {"error": f"no answer within {timeout_s:.0f} s"}
     except (ValueError, IndexError):
-        return {"error": (asked.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]}
+        return {"error": (process.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]}

@@ -5,7 +5,7 @@
     python -m mp3net.train --import card/run --workdir runs/card                          # here; OUT/state to card/run
 
 The visit times a D and a G update of 95s at batch 8 and of 5s at batch 64 in bfloat16 (benchmarks/gpu.py), in at most a
-third of the time, then trains (run.py of the export). What fails is told, and the rest goes on. What is to be carried
+third of the time, then trains (run.py of the export). What fails is output, and the rest goes on. What is to be carried
 back is in OUT, or in card/: 95s.json, 5s.json, report.md, and state/ in files of at most 15 MiB.
 """
 
@@ -66,9 +66,9 @@ def visit(minutes, out):
     for done, folder in enumerate(steps):
         left_s = begun + 60 * minutes * SHARE * (done + 1) / len(steps) - time.monotonic()
         line = [sys.executable, str(folder / "gpu.py"), "--time", str(folder)]
-        told = attempt(line, left_s)
-        report.append(told[1])
-        if told[0]:
+        stopped, output = attempt(line, left_s)
+        report.append(output)
+        if stopped:
             failed.append(folder.name)
         if (folder / "time.json").exists():
             shutil.copy(folder / "time.json", out / f"{folder.name.removeprefix('step-')}.json")
@@ -88,11 +88,11 @@ def attempt(line, seconds):
     print(" ".join(line), flush=True)
     try:
         done = subprocess.run(line, timeout=max(1, seconds), check=False, stdout=subprocess.PIPE, text=True)
-        told = done.stdout + (f"\nfailed, status {done.returncode}" if done.returncode else "")
+        output = done.stdout + (f"\nfailed, status {done.returncode}" if done.returncode else "")
     except subprocess.TimeoutExpired as error:
-        done, told = None, (error.stdout or b"").decode() + f"\nstopped after {seconds:.0f} s"
-    print(told, flush=True)
-    return done is None or done.returncode != 0, told
+        done, output = None, (error.stdout or b"").decode() + f"\nstopped after {seconds:.0f} s"
+    print(output, flush=True)
+    return done is None or done.returncode != 0, output
 
 
 if __name__ == "__main__":

@@ -45,13 +45,13 @@ class Card(Steps):
     def _compiled(self, text, title):
         return compiling.compiled(text, self.target, title, self._log, compiling.GPU)
 
-    def _figures(self, found, way):
-        if "tflop" in found:
-            return {"tflop": way.parts * found["tflop"]}
-        arguments_gib, outputs_gib = found["arguments_gib"], found["outputs_gib"] - found["aliased_gib"]
-        taken_gib = arguments_gib + found["temporaries_gib"] + outputs_gib + self._data_gib(way.batch * way.parts)
+    def _figures(self, taken, way):
+        if "tflop" in taken:
+            return {"tflop": way.parts * taken["tflop"]}
+        arguments_gib, outputs_gib = taken["arguments_gib"], taken["outputs_gib"] - taken["aliased_gib"]
+        taken_gib = arguments_gib + taken["temporaries_gib"] + outputs_gib + self._data_gib(way.batch * way.parts)
         fits = taken_gib <= self.machine.chip.hbm_gib
-        return {"fits": fits, "hbm_gib": taken_gib, "temporaries_gib": found["temporaries_gib"]}
+        return {"fits": fits, "hbm_gib": taken_gib, "temporaries_gib": taken["temporaries_gib"]}
 
 
 def report(training, gib, log, tflops=None, target=None):
@@ -66,7 +66,7 @@ def report(training, gib, log, tflops=None, target=None):
     """
     card = Card(training, gib, log, target)
     way, bindings = card.way(), {}
-    found = card.account(way)
+    taken = card.account(way)
     d_tflop, g_tflop = card.tflop()
     iteration = d_tflop + g_tflop / card.system.steps_per_round
     result = {
@@ -76,7 +76,7 @@ def report(training, gib, log, tflops=None, target=None):
         "batch": way.batch * way.parts,
         "micro_batch": way.batch,
         "state_gib": card.state_gib,
-        **found,
+        **taken,
         "d_step_tflop": d_tflop,
         "g_step_tflop": g_tflop,
         "iteration_tflop": iteration,
@@ -84,13 +84,13 @@ def report(training, gib, log, tflops=None, target=None):
         "tflops": tflops,
         "days": None if tflops is None else iteration * training.steps / tflops / _DAY_S,
     }
-    if gib is not None and not found["fits"]:
+    if gib is not None and not taken["fits"]:
         result["would_fit"] = None
         for bindings, changed in changes(card, way):
             log(f"trying {text_of(bindings)}")
-            found = card.account(changed)
-            if found["fits"]:
-                result["would_fit"] = {"set": bindings, "micro_batch": changed.batch, **found}
+            taken = card.account(changed)
+            if taken["fits"]:
+                result["would_fit"] = {"set": bindings, "micro_batch": changed.batch, **taken}
                 break
     return result
 
@@ -122,30 +122,30 @@ def text_of(bindings):
     return ", ".join(lines)
 
 
-def lines(found):
+def lines(taken):
     """A `report` as lines for a terminal."""
-    told = [
-        f"on one GPU, {found['micro_batch']} of {found['batch']} examples at once: {found['hbm_gib']:.2f} GiB, "
-        f"{found['state_gib']:.2f} of it weights and optimizers, {found['temporaries_gib']:.2f} temporaries",
-        f"arithmetic: {found['d_step_tflop']:.4g} TFLOP a D update, {found['g_step_tflop']:.4g} a G update; "
-        f"{found['iteration_tflop'] * found['steps'] / 1e3:.4g} PFLOP in all",
+    text = [
+        f"on one GPU, {taken['micro_batch']} of {taken['batch']} examples at once: {taken['hbm_gib']:.2f} GiB, "
+        f"{taken['state_gib']:.2f} of it weights and optimizers, {taken['temporaries_gib']:.2f} temporaries",
+        f"arithmetic: {taken['d_step_tflop']:.4g} TFLOP a D update, {taken['g_step_tflop']:.4g} a G update; "
+        f"{taken['iteration_tflop'] * taken['steps'] / 1e3:.4g} PFLOP in all",
     ]
-    if found["gib"] is not None:
-        told.append(_verdict(found))
-    if found["days"] is not None:
-        told.append(f"the run: {found['days']:.1f} days at {found['tflops']:g} TFLOP/s kept up, which was not measured")
-    versions = ", ".join(f"{name} {version}" for name, version in found["compiler"].items())
-    told.append(f"Memory is by {_TARGETS[found['compiled_for']]} ({versions}); cuDNN takes some more as it works.")
-    if found["compiled_for"] == "cpu":
-        told.append("A CPU computes bfloat16 in float32, so what that saves on a GPU was not looked for.")
-    return told
+    if taken["gib"] is not None:
+        text.append(_verdict(taken))
+    if taken["days"] is not None:
+        text.append(f"the run: {taken['days']:.1f} days at {taken['tflops']:g} TFLOP/s kept up, which was not measured")
+    versions = ", ".join(f"{name} {version}" for name, version in taken["compiler"].items())
+    text.append(f"Memory is by {_TARGETS[taken['compiled_for']]} ({versions}); cuDNN takes some more as it works.")
+    if taken["compiled_for"] == "cpu":
+        text.append("A CPU computes bfloat16 in float32, so what that saves on a GPU was not looked for.")
+    return text
 
 
-def _verdict(found):
-    room = f"{found['gib']:g} GiB, of which {chips.gpu(found['gib'], '').chip.hbm_gib:.1f} are for the program"
-    if found["fits"]:
+def _verdict(taken):
+    room = f"{taken['gib']:g} GiB, of which {chips.gpu(taken['gib'], '').chip.hbm_gib:.1f} are for the program"
+    if taken["fits"]:
         return f"fits {room}"
-    fitting = found["would_fit"]
+    fitting = taken["would_fit"]
     if fitting is None:
         return f"does not fit {room}, whatever was tried: take a larger card or a smaller model"
     return f"does not fit {room}; with {text_of(fitting['set'])} it takes {fitting['hbm_gib']:.2f} GiB"

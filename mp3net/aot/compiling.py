@@ -27,8 +27,8 @@ _REASON = re.compile(r"[\w.]*(Error|Exception): |F\d{4} ")  # Python's line that
 def versions(compiler=TPU):
     """Versions of a compiler's packages, by name. Raises `UserError` where they are not installed."""
     try:
-        found = {name: importlib.metadata.version(name) for name in _PACKAGES[compiler]}
-        return found | ({name: _version(name) for name in _CUDA if _version(name)} if compiler == GPU else {})
+        packages = {name: importlib.metadata.version(name) for name in _PACKAGES[compiler]}
+        return packages | ({name: _version(name) for name in _CUDA if _version(name)} if compiler == GPU else {})
     except importlib.metadata.PackageNotFoundError:
         if compiler == GPU:
             raise UserError("The GPU's compiler is not installed: pip install 'mp3net[cpu,jax-cuda]'.") from None

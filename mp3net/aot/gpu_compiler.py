@@ -43,8 +43,8 @@ def main(target, path):
     with open(path) as file:
         text = file.read()
     begun = time.monotonic()
-    found = {"tflop": xla.arithmetic(text) / 1e12} if target == "count" else memory(xla.load(text, device(target)))
-    print(json.dumps({"fits": True, **found, "compile_s": round(time.monotonic() - begun, 1)}))
+    figures = {"tflop": xla.arithmetic(text) / 1e12} if target == "count" else memory(xla.load(text, device(target)))
+    print(json.dumps({"fits": True, **figures, "compile_s": round(time.monotonic() - begun, 1)}))
 
 
 def memory(program):

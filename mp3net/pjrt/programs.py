@@ -34,10 +34,12 @@ class Signature:
     aliases: dict
 
     @classmethod
-    def from_json(cls, found):
+    def from_json(cls, signature):
         """The one that `dataclasses.asdict` made JSON of."""
-        aliases = {int(result): name for result, name in found["aliases"].items()}
-        return cls(found["inputs"], found["arguments"], found["results"], tuple(found["names"]), aliases)
+        aliases = {int(result): name for result, name in signature["aliases"].items()}
+        return cls(
+            signature["inputs"], signature["arguments"], signature["results"], tuple(signature["names"]), aliases
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -135,9 +135,9 @@ def choose(name, which):
     Raises `UsageError` where there is no such name, `UserError` where there is no such device.
     """
     platform, count = parsed(name, which)
-    found = _devices(platform or _platform_here(), count, name)
+    devices = _devices(platform or _platform_here(), count, name)
     programs.keep_compiled(cache.folder().parent / "jax")
-    return PjrtDevices(programs.Mesh(found))
+    return PjrtDevices(programs.Mesh(devices))
 
 
 def parsed(name, which):
