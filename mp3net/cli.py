@@ -164,10 +164,10 @@ def run(main):
         print(f"error: {where}{advice}", file=sys.stderr)
         status = 1
     except Exception as error:
-        told = _trouble(error)
-        if told is None:
+        advice = _trouble(error)
+        if advice is None:
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {advice}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

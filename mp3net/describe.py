@@ -33,22 +33,22 @@ def main(arguments=None):
     from mp3net import configuration
 
     training, _ = configuration.load(options.gin, options.gin_param)
-    found = description(training.system)
+    described = description(training.system)
     for network in ("generator", "discriminator"):
         print(f"\n{network}")
-        print_table(found["layers"][network])
+        print_table(described["layers"][network])
     print()
-    print_summary(found)
-    print_training_cost(found, training.system)
+    print_summary(described)
+    print_training_cost(described, training.system)
     if machine:
         print()
-        found["tpu"] = tpu_cost(training, machine, options.largest_batch)
+        described["tpu"] = tpu_cost(training, machine, options.largest_batch)
     if options.gpu:
         print()
-        found["gpu"] = gpu_cost(training, options)
+        described["gpu"] = gpu_cost(training, options)
     if options.json:
         with open(options.json, "w") as file:
-            json.dump(found, file, indent=2)
+            json.dump(described, file, indent=2)
     return 0
 
 
@@ -139,9 +139,9 @@ def gpu_cost(training, options):
     from mp3net.aot import card
 
     gib = None if options.gpu == "any" else float(options.gpu)
-    found = card.report(training, gib, _progress, options.tflops)
-    print("\n".join(card.lines(found)), flush=True)
-    return found
+    report = card.report(training, gib, _progress, options.tflops)
+    print("\n".join(card.lines(report)), flush=True)
+    return report
 
 
 def _machine(name):

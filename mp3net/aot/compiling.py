@@ -68,27 +68,27 @@ def compiled(text, topology, title, log, compiler=TPU):
     """
     installed = versions(compiler)
     key = cache.key(text, topology, installed)
-    found = cache.read(key)
-    if found is not None:
-        log(f"{title}: {_outcome(found, compiler)}, cached")
-        return found
+    figures = cache.read(key)
+    if figures is not None:
+        log(f"{title}: {_outcome(figures, compiler)}, cached")
+        return figures
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mp3net-aot-") as folder:
         path = pathlib.Path(folder) / "step.mlir"
         path.write_text(text)
-        found = _run([sys.executable, "-m", compiler, topology, str(path)], title, topology, log, compiler)
-    cache.write(key, found)
-    log(f"{title}: {_outcome(found, compiler)}, compiled in {time.monotonic() - begun:.0f} s")
-    return found
+        figures = _run([sys.executable, "-m", compiler, topology, str(path)], title, topology, log, compiler)
+    cache.write(key, figures)
+    log(f"{title}: {_outcome(figures, compiler)}, compiled in {time.monotonic() - begun:.0f} s")
+    return figures
 
 
-def _outcome(found, compiler):
-    if "defect" in found:
-        return f"the compiler fails on it: {found['defect']}"
+def _outcome(figures, compiler):
+    if "defect" in figures:
+        return f"the compiler fails on it: {figures['defect']}"
     if compiler == GPU:  # which gives one figure or the other, and no verdict
-        amount = found.get("temporaries_gib")
-        return f"{found['tflop']:.4g} TFLOP" if amount is None else f"{amount:.2f} GiB of temporaries"
-    return "fits" if found["fits"] else f"does not fit, it wants {found['wanted_gib']:.2f} GiB"
+        amount = figures.get("temporaries_gib")
+        return f"{figures['tflop']:.4g} TFLOP" if amount is None else f"{amount:.2f} GiB of temporaries"
+    return "fits" if figures["fits"] else f"does not fit, it wants {figures['wanted_gib']:.2f} GiB"
 
 
 def _run(command, title, topology, log, compiler=TPU):

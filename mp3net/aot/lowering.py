@@ -68,8 +68,8 @@ def lower(system, stage, batch, parts=1, updates=UPDATES):
 def variables(system):
     """All variables of a system: weights, optimizers, and the average if there is one."""
     items = system.checkpoint_items().values()
-    found = (v for item in items for v in ([item] if isinstance(item, tf.Variable) else item.variables))
-    return list({v.ref(): v for v in found}.values())
+    every = (v for item in items for v in ([item] if isinstance(item, tf.Variable) else item.variables))
+    return list({v.ref(): v for v in every}.values())
 
 
 def state_bytes(system):

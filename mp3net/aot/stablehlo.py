@@ -35,7 +35,7 @@ def arguments(text):
 def results(text):
     """The (shape, dtype) of each result of `main`."""
     header = re.search(r"func\.func (?:public )?@main\(.*?\) -> (.*?) \{\n", text, re.DOTALL)[1]
-    return [_type(found) for found in re.findall(r"tensor<([^>]*)>", header)]
+    return [_type(tensor) for tensor in re.findall(r"tensor<([^>]*)>", header)]
 
 
 def over_devices(text):

@@ -48,7 +48,7 @@ def _write_as(folder, ending, pipeline, order, limit, log):
     """({index of a recording: (file, samples per channel)}, bytes) of those before the first that does not fit."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    kept, used, told = {}, 0, time.monotonic()
+    kept, used, last_line = {}, 0, time.monotonic()
     for index in order:
         recording, name = pipeline.recordings[index], f"{index:05d}.{ending}"
         with files.Writer(folder / name, pipeline.rate_hz, pipeline.channels, ending) as writer:
@@ -60,8 +60,8 @@ def _write_as(folder, ending, pipeline, order, limit, log):
             os.remove(folder / name)
             return kept, used
         kept[int(index)], used = (name, writer.frames), used + size
-        if time.monotonic() - told >= _TELL_EVERY_S:
-            told = time.monotonic()
+        if time.monotonic() - last_line >= _TELL_EVERY_S:
+            last_line = time.monotonic()
             log(f"writing recordings as {ending}: {len(kept)} of {len(order)}, {used / 2**20:.1f} MiB")
     return kept, used
 
@@ -69,10 +69,10 @@ def _write_as(folder, ending, pipeline, order, limit, log):
 def _decoder():
     """The libsndfile that the soundfile package brings."""
     folder = pathlib.Path(soundfile.__file__).parent / "_soundfile_data"
-    found = sorted(folder.glob("libsndfile*.so")) or sorted(folder.glob("libsndfile*"))
-    if not found:
+    libraries = sorted(folder.glob("libsndfile*.so")) or sorted(folder.glob("libsndfile*"))
+    if not libraries:
         raise UserError(
             "The recordings do not fit as WAV, and this soundfile package brings no decoder to take along: raise "
             "--export_mib, or pip install --force-reinstall soundfile."
         )
-    return found[0]
+    return libraries[0]

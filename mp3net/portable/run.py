@@ -62,7 +62,8 @@ def train(run, mesh, out, minutes):
     saved_at, saved_step = time.monotonic(), step
     _drop_rows_after(step, out)
     recordings = [
-        sound.read(HERE / "recordings" / each["file"], each["frames"], run["channels"]) for each in run["recordings"]
+        sound.read(HERE / "recordings" / recording["file"], recording["frames"], run["channels"])
+        for recording in run["recordings"]
     ]
 
     def save():
