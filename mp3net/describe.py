@@ -139,7 +139,9 @@ def gpu_cost(training, options):
     from mp3net.aot import card
 
     gib = None if options.gpu == "any" else float(options.gpu)
-    report = card.report(training, gib, _progress, options.tflops)
+    device, _, devices = options.device.rpartition(":") if options.device else ("", "", "")
+    count = int(devices) if device == "jax:gpu" else 1
+    report = card.report(training, gib, _progress, options.tflops, devices=count)
     print("\n".join(card.lines(report)), flush=True)
     return report
 

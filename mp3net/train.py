@@ -11,10 +11,12 @@ def main(arguments=None):
     """Reads flags and configuration, then hands over to `training/trainer.py`."""
     options = _parser().parse_args(arguments)
     describe.check_gpu(options)
+    if options.gpu and not options.dry_run:
+        raise UsageError("--gpu tells what a run would take: add --dry_run.")
+    if options.export and options.imported:
+        raise UsageError("--export and --import are two commands: give one.")
     if options.dry_run and options.device.startswith("jax:gpu"):
         options.gpu = options.gpu or describe.gpu_here()
-        if not hardware.nvidia_gpus():  # what it takes can be told all the same
-            options.device = "cpu"
     if not options.workdir and not options.dry_run and not options.export:
         raise UsageError("--workdir is missing: a folder for checkpoints and metrics.")
     if options.imported:
@@ -30,7 +32,8 @@ def main(arguments=None):
     from mp3net.training import devices as where
 
     # First: TensorFlow will not change its devices once it has run anything.
-    devices = where.choose(options.device, options.connect_s)
+    absent = options.dry_run and options.device.startswith("jax:gpu") and not hardware.nvidia_gpus()
+    devices = where.choose("cpu" if absent else options.device, options.connect_s)  # what it takes can be told anyway
     training, settings = configuration.load(options.gin, options.gin_param)
     stages = training.system.stages(training.steps)
     for stage in stages:

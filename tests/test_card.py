@@ -6,7 +6,7 @@ import math
 import pytest
 from helpers import TINY, assert_refuses
 
-from mp3net import configuration, describe, hardware
+from mp3net import configuration, describe, hardware, train
 from mp3net.aot import card, chips, compiling, gpu_compiler, stablehlo, xla
 from mp3net.errors import UsageError, UserError
 from mp3net.model.cost import layer_records, training_cost
@@ -62,6 +62,25 @@ def test_describe_tells_memory_and_arithmetic_of_the_configured_way_and_finds_on
     monkeypatch.setattr(card.Card, "account", lambda self, way: plain | {"fits": False})
     found, text = told("--gpu", "1e-6")
     assert found["would_fit"] is None and "whatever was tried: take a larger card" in text
+
+
+def test_several_cards_share_the_batch(tiny, monkeypatch):
+    monkeypatch.setattr(compiling, "gpu_target", lambda: "cpu")
+    training = configuration.load([str(tiny)], [])[0]
+    assert card.Card(training, 24, print, devices=2).way().batch == 2
+    with pytest.raises(UserError, match="batch_size is 4"):
+        card.Card(training, 24, print, devices=3)
+    counts = []
+    monkeypatch.setattr(card, "report", lambda *_, devices, **__: counts.append(devices))
+    monkeypatch.setattr(card, "lines", lambda report: [])
+    for device in ("jax:gpu", "jax:gpu:4", "cpu", None):
+        options = type("Options", (), {"gpu": "24", "tflops": None, "device": device})
+        describe.gpu_cost(training, options)
+    assert counts == [1, 4, 1, 1]
+
+
+def test_train_takes_gpu_for_a_dry_run_alone(tiny):
+    assert_refuses(train.main, ["--gin", tiny, "--data", ".", "--workdir", "x", "--gpu", "24"], UsageError, "--dry_run")
 
 
 def test_changes_are_tried_the_least_first(tiny, monkeypatch):

@@ -22,11 +22,12 @@ class Card(Steps):
       gib: the memory of the card; None where that is not known.
       log: takes lines of progress.
       target: of gpu_compiler.py; None takes the best there is.
+      devices: cards that share a batch, of which one is looked at.
     """
 
-    def __init__(self, training, gib, log, target=None):
+    def __init__(self, training, gib, log, target=None, devices=1):
         self.gib, self.target = gib, target or compiling.gpu_target()
-        super().__init__(training, chips.gpu(float("inf") if gib is None else gib, self.target), log)
+        super().__init__(training, chips.gpu(float("inf") if gib is None else gib, self.target, devices), log)
         self._arithmetic = {}
 
     def account(self, way):
@@ -34,7 +35,7 @@ class Card(Steps):
         return self.figures(way, (ROUND,))[ROUND]
 
     def tflop(self):
-        """TFLOP of a D update and of a G update of the whole batch, as the configuration has them computed."""
+        """TFLOP of a D update and of a G update of a card's share, as the configuration has them computed."""
         target, self.target = self.target, "count"
         try:
             way = self.way()
@@ -54,8 +55,9 @@ class Card(Steps):
         return {"fits": fits, "hbm_gib": taken_gib, "temporaries_gib": taken["temporaries_gib"]}
 
 
-def report(training, gib, log, tflops=None, target=None):
-    """What a configuration takes on a GPU of `gib` GiB, and what to set where that is too much: plain JSON.
+def report(training, gib, log, tflops=None, target=None, devices=1):
+    """What a configuration takes on each of `devices` GPUs of `gib` GiB, and what to set where that is too much: plain
+    JSON.
 
     Args:
       training: a `Training`.
@@ -64,7 +66,7 @@ def report(training, gib, log, tflops=None, target=None):
       tflops: the rate that the card is taken to keep up, for the days of a run; None for none.
       target: as of `Card`.
     """
-    card = Card(training, gib, log, target)
+    card = Card(training, gib, log, target, devices)
     way, bindings = card.way(), {}
     taken = card.account(way)
     d_tflop, g_tflop = card.tflop()
@@ -73,6 +75,7 @@ def report(training, gib, log, tflops=None, target=None):
         "gib": gib,
         "compiled_for": card.target,
         "compiler": compiling.versions(compiling.GPU),
+        "devices": devices,
         "batch": way.batch * way.parts,
         "micro_batch": way.batch,
         "state_gib": card.state_gib,
@@ -124,8 +127,9 @@ def text_of(bindings):
 
 def lines(taken):
     """A `report` as lines for a terminal."""
+    where = "one GPU" if taken["devices"] == 1 else f"each of {taken['devices']} GPUs"
     text = [
-        f"on one GPU, {taken['micro_batch']} of {taken['batch']} examples at once: {taken['hbm_gib']:.2f} GiB, "
+        f"on {where}, {taken['micro_batch']} of {taken['batch']} examples at once: {taken['hbm_gib']:.2f} GiB, "
         f"{taken['state_gib']:.2f} of it weights and optimizers, {taken['temporaries_gib']:.2f} temporaries",
         f"arithmetic: {taken['d_step_tflop']:.4g} TFLOP a D update, {taken['g_step_tflop']:.4g} a G update; "
         f"{taken['iteration_tflop'] * taken['steps'] / 1e3:.4g} PFLOP in all",

@@ -70,9 +70,10 @@ MACHINES = {
 _FREE = 0.92  # of a GPU's memory: the driver, and what cuDNN works in, take the rest
 
 
-def gpu(gib, topology):
-    """The `Machine` of one GPU of so many GiB; `topology` is a target of gpu_compiler.py. Its speed is not known."""
-    return Machine(f"a GPU of {gib:g} GiB", Chip("gpu", topology, "GPU", math.nan, math.nan, _FREE * gib, "GPU"), 1)
+def gpu(gib, topology, devices=1):
+    """The `Machine` of GPUs of so many GiB each, whose speed is not known; `topology` is a target of gpu_compiler.py."""
+    chip = Chip("gpu", topology, "GPU", math.nan, math.nan, _FREE * gib, "GPU")
+    return Machine(f"{devices} x a GPU of {gib:g} GiB", chip, devices)
 
 
 def find(name):
