@@ -71,7 +71,7 @@ _FREE = 0.92  # of a GPU's memory: the driver, and what cuDNN works in, take the
 
 
 def gpu(gib, topology, devices=1):
-    """The `Machine` of GPUs of so many GiB each, whose speed is not known; `topology` is a target of gpu_compiler.py."""
+    """The `Machine` of GPUs of so many GiB each; `topology` is gpu_compiler.py's target. Speeds are unknown."""
     chip = Chip("gpu", topology, "GPU", math.nan, math.nan, _FREE * gib, "GPU")
     return Machine(f"{devices} x a GPU of {gib:g} GiB", chip, devices)
 
